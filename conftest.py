@@ -23,7 +23,6 @@ from sybil import Document, Example, Region, Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.evaluators.doctest import DocTestEvaluator
 from sybil.evaluators.python import PythonEvaluator
-from sybil.integration.pytest import SybilItem
 from sybil.parsers.abstract.doctest import DocTestStringParser
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
@@ -95,13 +94,6 @@ PAGES = Sybil(parsers=[fences], patterns=["README.md", "CONTRIBUTING.md", "docs/
 DOCSTRINGS = Sybil(parsers=[fences], path="src", pattern="*.py", document_types={".py": PythonDocStringDocument})
 
 pytest_collect_file = (PAGES + DOCSTRINGS).pytest()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the blocks of a page together, since they share a namespace."""
-    for item in items:
-        if isinstance(item, SybilItem):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(scope="session")
