@@ -10,6 +10,7 @@
 | `schedules.py` | how the learning rate moves |
 | `history.py` | the numbers that come back |
 | `checks.py` | what is refused before the first step |
+| `company.py` | the device, and the other processes |
 | `progress.py` | what the terminal shows |
 | `ctrl_c.py` | an end between two steps |
 """
@@ -23,9 +24,10 @@ except ImportError as error:
         name=error.name,
     ) from None
 
+from obverse.training.company import accelerator_on
 from obverse.training.history import Epoch, History
 from obverse.training.images import Images, Share
 from obverse.training.loop import evaluate, train
 from obverse.training.schedules import constant, one_cycle
 
-__all__ = ["Epoch", "History", "Images", "Share", "constant", "evaluate", "one_cycle", "train"]
+__all__ = ["Epoch", "History", "Images", "Share", "accelerator_on", "constant", "evaluate", "one_cycle", "train"]

@@ -13,6 +13,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from obverse.training.checks import check_finite, check_reconstruction, check_settings, fitting_images, weights_to_train
+from obverse.training.company import accelerator_on, check_company
 from obverse.training.ctrl_c import CtrlC
 from obverse.training.history import Epoch, History
 from obverse.training.images import Images, Share
@@ -72,7 +73,7 @@ def train(
         loss: `loss(reconstruction, images)`, a mean over images; the default is the mean squared error of a pixel.
         schedule: from the part of all steps that has been taken, 0..1, to a factor of `learning_rate`.
         optimizer: called as `optimizer(parameters, lr=learning_rate)`, with the parameters that are not frozen.
-        accelerator: None makes an `accelerate.Accelerator()`, which takes a GPU if there is one.
+        accelerator: None takes `accelerator_on()`: a GPU if there is one, and every process that was started.
         progress: show a live line in a terminal, one plain line for each epoch anywhere else; the first process only.
 
     Returns:
@@ -83,7 +84,8 @@ def train(
         ObverseError: the loss is no longer finite, or a setting makes no sense.
     """
     check_settings(epochs, learning_rate, batch_size)
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or accelerator_on()
+    check_company(accelerator)
     images = fitting_images(model, data, "data", accelerator.device)
     others = None if held_out is None else fitting_images(model, held_out, "held_out", accelerator.device)
     weights = weights_to_train(model)
