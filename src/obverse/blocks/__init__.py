@@ -1,0 +1,1 @@
+"""The built-in blocks, one family a file."""

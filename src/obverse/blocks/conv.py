@@ -1,0 +1,325 @@
+"""Convolutions and transposed convolutions, in one to three dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+import lazy_loader as lazy
+
+from obverse.arithmetic import (
+    check_border,
+    conv_output_size,
+    conv_transpose_output_size,
+    extent_of,
+    remainder,
+    same_padding,
+    strided_same_padding,
+    whole,
+)
+from obverse.block import Block, Shape, Window, along, by_axis, collapsed, settle, spatial_rank
+from obverse.blocks.reshaping import Crop
+from obverse.chain import Chain
+from obverse.errors import ShapeError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from obverse import modules
+else:
+    torch = lazy.load("torch")
+    modules = lazy.load("obverse.modules", suppress_warning=True)
+
+__all__ = ["Conv", "ConvTranspose"]
+
+Size = int | tuple[int, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class Conv(Block):
+    """A convolution: `torch.nn.Conv1d`, `Conv2d` or `Conv3d`, as the shape says.
+
+    >>> Conv(16, 3, stride=2, padding=1).output_shape((1, 28, 28))
+    (16, 14, 14)
+    >>> Conv(16, 3, stride=2, padding=1).mirror((1, 28, 27))    # an even size leaves a remainder, an odd one none
+    ConvTranspose(1, 3, stride=2, padding=1, output_padding=(1, 0))
+    >>> Conv(4, 4, padding="same").mirror((2, 24, 24))    # an even kernel is padded unevenly, so its mirror crops
+    Chain(ConvTranspose(2, 4), Crop((1, 2)))
+
+    Shapes: `C×L`, `C×H×W` or `C×D×H×W` to `out_channels×…`. Sizes, strides, paddings and dilations are one number for
+    all axes, or one an axis.
+
+    Args:
+        out_channels: channels that come out.
+        kernel_size: cells of the kernel.
+        stride: cells between two windows.
+        padding: cells on either side; `"valid"` is 0. `"same"` keeps the size at stride 1, as PyTorch has it, and gives
+            `⌈n / stride⌉` at larger strides, padded as TensorFlow does, by an amount that depends on the size.
+        dilation: distance between the kernel's cells.
+        groups: how many groups of channels are kept apart; divides the channels in and out.
+        bias: whether to add a number a channel.
+        padding_mode: what the padding holds. The mirror is that of the convolution padded with zeros, since what was
+            reflected or repeated has no place of its own to go back to.
+
+    Mirror: the `ConvTranspose` with the remainder as its `output_padding` (relationship 14 of arXiv:1603.07285).
+
+    Raises:
+        ShapeError: where `torch.nn.Conv2d` refuses the shape, and for arguments that no convolution has.
+    """
+
+    out_channels: int
+    kernel_size: Size
+    stride: Size = 1
+    padding: Size | Literal["valid", "same"] = 0
+    dilation: Size = 1
+    groups: int = 1
+    bias: bool = True
+    padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
+
+    def __post_init__(self) -> None:
+        settle(self, out_channels=1, kernel_size=1, stride=1, padding=0, dilation=1, groups=1)
+        _check_choice("Conv", "padding", self.padding, ("valid", "same"))
+        _check_choice("Conv", "padding_mode", self.padding_mode, ("zeros", "reflect", "replicate", "circular"))
+
+    @property
+    def adjoint(self) -> bool:  # type: ignore[override]
+        """With zeros around it a convolution is linear and its mirror the transpose; reflections are not mirrored."""
+        return self.padding_mode == "zeros"
+
+    def _axes(self, rank: int) -> tuple[tuple[Any, ...], ...]:
+        return along(self, ("kernel_size", "stride", "padding", "dilation"), rank)
+
+    def _size_after(self, size: Any, kernel_size: int, stride: int, padding: Any, dilation: int) -> Any:
+        if padding == "same":
+            pads = strided_same_padding(whole("input_size", size, 1), kernel_size, stride, dilation)
+            after = (size + stride - 1) // stride
+        else:
+            padding = 0 if padding == "valid" else padding
+            pads = (padding, padding)
+            after = conv_output_size(size, kernel_size, stride, padding, dilation)
+        check_border(self.padding_mode, size, *pads)
+        return after
+
+    def output_shape(self, shape: Shape) -> Shape:
+        rank = spatial_rank(self, shape)
+        if self.groups != 1:
+            check_groups(self, shape)
+        return (self.out_channels, *by_axis(self, shape, self._size_after, self._axes(rank)))
+
+    def mirror(self, shape: Shape) -> Block:
+        self.output_shape(shape)
+        axes = self._axes(len(shape) - 1)
+        if self.padding == "same":
+            return self._mirror_same(shape, axes)
+        sizes = [(n, k, s, 0 if p == "valid" else p, d) for n, (k, s, p, d) in zip(shape[1:], axes, strict=True)]
+        padding = 0 if isinstance(self.padding, str) else self.padding
+        return self._transposed(shape, padding, collapsed(remainder(*size) for size in sizes))
+
+    def _mirror_same(self, shape: Shape, axes: tuple[tuple[Any, ...], ...]) -> Block:
+        if any(s > 1 for _, s, _, _ in axes):  # what was padded depends on the size, and the mirror works it out
+            told = collapsed((n - 1) % s for n, (_, s, _, _) in zip(shape[1:], axes, strict=True))
+            return self._transposed(shape, "same", told)
+        pads = [same_padding(k, d) for k, _, _, d in axes]
+        if all(before == after for before, after in pads):
+            return self._transposed(shape, collapsed(before for before, _ in pads))
+        crop = pads[:1] if len(set(pads)) == 1 else pads
+        return Chain(self._transposed(shape, 0), Crop(*crop))
+
+    def _transposed(self, shape: Shape, padding: Any, output_padding: Any = 0) -> ConvTranspose:
+        return ConvTranspose(
+            shape[0], self.kernel_size, self.stride, padding, output_padding, self.groups, self.bias, self.dilation
+        )
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        self.output_shape(shape)
+        rank = len(shape) - 1
+        uneven = self.padding == "same" and any(s > 1 or d * (k - 1) % 2 for k, s, _, d in self._axes(rank))
+        layers = modules.SAME if uneven else modules.CONVOLUTIONS
+        layer: nn.Module = layers[rank](
+            shape[0],
+            self.out_channels,
+            self.kernel_size,
+            self.stride,
+            0 if uneven else self.padding,
+            self.dilation,
+            self.groups,
+            self.bias,
+            self.padding_mode,
+            device=device,
+            dtype=dtype,
+        )
+        return layer
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        kernel = [k for k, *_ in self._axes(len(shape) - 1)]
+        weight = (self.out_channels, shape[0] // self.groups, *kernel)
+        return {"weight": weight, "bias": (self.out_channels,)} if self.bias else {"weight": weight}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        # every cell that comes out is a dot product of a kernel with the channels of its group
+        kernel: int = prod(k for k, *_ in self._axes(len(shape) - 1))
+        return prod(self.output_shape(shape)) * kernel * shape[0] // self.groups
+
+    def windows(self, shape: Shape) -> tuple[Window, ...]:
+        axes = self._axes(len(shape) - 1)
+        return tuple(
+            Window(extent_of(k, d), s, _halved(extent_of(k, d) - 1) - self._before(n, k, s, p, d))
+            for n, (k, s, p, d) in zip(shape[1:], axes, strict=True)
+        )
+
+    def _before(self, size: Any, kernel_size: int, stride: int, padding: Any, dilation: int) -> Any:
+        if padding == "same":
+            return strided_same_padding(size, kernel_size, stride, dilation)[0]
+        return 0 if padding == "valid" else padding
+
+
+@dataclass(frozen=True, repr=False)
+class ConvTranspose(Block):
+    """A transposed convolution: `torch.nn.ConvTranspose1d`, `ConvTranspose2d` or `ConvTranspose3d`.
+
+    >>> ConvTranspose(16, 3, stride=2, padding=1).output_shape((32, 7, 7))
+    (16, 13, 13)
+    >>> ConvTranspose(16, 3, stride=2, padding=1, output_padding=1).output_shape((32, 7, 7))
+    (16, 14, 14)
+
+    Shapes: `C×…` to `out_channels×…`, in one to three dimensions.
+
+    Args:
+        out_channels: channels that come out.
+        kernel_size: cells of the kernel.
+        stride: cells that the kernel moves for every cell that goes in.
+        padding: cells taken away on either side. `"same"` turns round a `Conv` of the same padding: it gives
+            `(n - 1) * stride + 1 + output_padding` cells, and takes away what that convolution had added.
+        output_padding: cells added behind, below the larger of stride and dilation: the remainder of the convolution
+            that is turned round.
+        groups: how many groups of channels are kept apart; divides the channels in and out.
+        bias: whether to add a number a channel.
+        dilation: distance between the kernel's cells.
+
+    The built module takes `forward(x, size=None)`: with a size it restores any that its convolution maps to `x`'s.
+
+    Mirror: the `Conv` of the same settings. Where a dilation allows an `output_padding` that is not below the stride,
+    that convolution gives cells that nobody put in, and a `Crop` drops them.
+
+    Raises:
+        ShapeError: where `torch.nn.ConvTranspose2d` refuses the shape, and for arguments that it has not.
+    """
+
+    out_channels: int
+    kernel_size: Size
+    stride: Size = 1
+    padding: Size | Literal["same"] = 0
+    output_padding: Size = 0
+    groups: int = 1
+    bias: bool = True
+    dilation: Size = 1
+
+    adjoint = True
+
+    def __post_init__(self) -> None:
+        settle(self, out_channels=1, kernel_size=1, stride=1, padding=0, output_padding=0, dilation=1, groups=1)
+        _check_choice("ConvTranspose", "padding", self.padding, ("same",))
+
+    def _axes(self, rank: int) -> tuple[tuple[Any, ...], ...]:
+        return along(self, ("kernel_size", "stride", "padding", "output_padding", "dilation"), rank)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        rank = spatial_rank(self, shape)
+        if self.groups != 1:
+            check_groups(self, shape)
+        return (self.out_channels, *by_axis(self, shape, _size_after_transposed, self._axes(rank)))
+
+    def mirror(self, shape: Shape) -> Block:
+        self.output_shape(shape)
+        conv = Conv(shape[0], self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.bias)
+        beyond = [(0, q // s) for _, s, _, q, _ in self._axes(len(shape) - 1)]
+        if not any(after for _, after in beyond):
+            return conv
+        return Chain(conv, Crop(*beyond))
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        self.output_shape(shape)
+        same = self.padding == "same"
+        layers = modules.TRANSPOSED_SAME if same else modules.TRANSPOSED
+        layer: nn.Module = layers[len(shape) - 1](
+            shape[0],
+            self.out_channels,
+            self.kernel_size,
+            self.stride,
+            0 if same else self.padding,
+            self.output_padding,
+            self.groups,
+            self.bias,
+            self.dilation,
+            device=device,
+            dtype=dtype,
+        )
+        return layer
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        kernel = [k for k, *_ in self._axes(len(shape) - 1)]
+        weight = (shape[0], self.out_channels // self.groups, *kernel)
+        return {"weight": weight, "bias": (self.out_channels,)} if self.bias else {"weight": weight}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        # every cell that goes in is multiplied with a kernel for each channel of its group
+        kernel: int = prod(k for k, *_ in self._axes(len(shape) - 1))
+        return prod(shape) * kernel * self.out_channels // self.groups
+
+    def windows(self, shape: Shape) -> tuple[Window, ...]:
+        return tuple(
+            _window_transposed(n, *axis) for n, axis in zip(shape[1:], self._axes(len(shape) - 1), strict=True)
+        )
+
+
+def _size_after_transposed(
+    size: Any, kernel_size: int, stride: int, padding: Any, output_padding: Any, dilation: int
+) -> Any:
+    if padding == "same":  # that of a kernel of one cell: what the kernel spans beyond is what "same" takes away
+        kernel_size, padding, dilation = 1, 0, 1
+    return conv_transpose_output_size(size, kernel_size, stride, padding, output_padding, dilation)
+
+
+def _window_transposed(
+    size: Any, kernel_size: int, stride: int, padding: Any, output_padding: Any, dilation: int
+) -> Window:
+    # cell j came from the cells i with j = i s - p + t d, so i runs from (j + p - d(k - 1)) / s to (j + p) / s
+    reach = extent_of(kernel_size, dilation) - 1
+    if padding == "same":
+        after = _size_after_transposed(size, kernel_size, stride, padding, output_padding, dilation)
+        padding = strided_same_padding(after, kernel_size, stride, dilation)[0]
+    return Window(reach // stride + 1, Fraction(1, stride), Fraction(2 * padding - reach, 2 * stride))
+
+
+def _halved(cells: int) -> int | Fraction:
+    return cells // 2 if cells % 2 == 0 else Fraction(cells, 2)
+
+
+def check_groups(block: Any, shape: Shape) -> None:
+    """Refuse groups that do not divide the channels in and out.
+
+    Raises:
+        ShapeError: with the largest number of groups that does.
+    """
+    groups, inside, outside = block.groups, shape[0], block.out_channels
+    undivided = [
+        f"the {n} channels {way}" for n, way in ((inside, "in"), (outside, "out")) if (n % groups != 0) is True
+    ]
+    if undivided:
+        fits = max(g for g in range(1, groups + 1) if inside % g == outside % g == 0)
+        raise block.refuse(
+            shape, f"groups={groups} does not divide {' and '.join(undivided)}.", f"Give it groups={fits}."
+        )
+
+
+def _check_choice(block: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if isinstance(value, str) and value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ShapeError(f"{name}={value!r} is none of {listed}.", f"Give {name}={choices[-1]!r}.", where=block)

@@ -1,0 +1,144 @@
+"""Sizes made larger or smaller by a rule: Upsample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import lazy_loader as lazy
+
+from obverse.block import Block, Shape, Window, along, by_axis, collapsed, settle, spatial_rank
+from obverse.blocks.pooling import AvgPool
+from obverse.errors import ShapeError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from obverse import modules
+else:
+    torch = lazy.load("torch")
+    modules = lazy.load("obverse.modules", suppress_warning=True)
+
+__all__ = ["Upsample"]
+
+MODES = {
+    "nearest": (1, 2, 3),
+    "nearest-exact": (1, 2, 3),
+    "area": (1, 2, 3),
+    "linear": (1, 2, 3),  # by any number of axes: PyTorch's bilinear is the linear of two
+    "bilinear": (2,),
+    "bicubic": (2,),
+    "trilinear": (3,),
+}
+"""Modes of `torch.nn.functional.interpolate`, with the numbers of axes for which PyTorch has them."""
+
+
+@dataclass(frozen=True, repr=False)
+class Upsample(Block):
+    """Every axis resized: `torch.nn.Upsample`.
+
+    >>> Upsample(scale_factor=2).output_shape((8, 7, 7)), Upsample(size=(27, 28)).output_shape((8, 7, 7))
+    ((8, 14, 14), (8, 27, 28))
+    >>> Upsample(scale_factor=2).mirror((8, 7, 7)), Upsample(size=(27, 28)).mirror((8, 7, 7))
+    (AvgPool(2), Upsample(size=(7, 7)))
+
+    Shapes: `C×…` to `C×…`, in one to three dimensions.
+
+    Args:
+        size: the spatial sizes to give out; one number for all axes, or one an axis.
+        scale_factor: the factor by which sizes grow, rounded down, if `size` is not given; one for all axes or one an
+            axis.
+        mode: `"nearest"`, `"nearest-exact"`, `"area"`, `"linear"` (in any number of dimensions), or PyTorch's
+            `"bilinear"`, `"bicubic"`, `"trilinear"`.
+        align_corners: as in PyTorch, for the linear and cubic modes.
+
+    Mirror: `AvgPool(factor)` for a whole factor, else the `Upsample` to the sizes there were.
+
+    Raises:
+        ShapeError: for neither or both of size and factor, an unknown mode, or a size that vanishes.
+    """
+
+    size: int | tuple[int, ...] | None = None
+    scale_factor: float | tuple[float, ...] | None = None
+    mode: str = "nearest"
+    align_corners: bool | None = None
+
+    def __post_init__(self) -> None:
+        settle(self, size=1)
+        if (self.size is None) == (self.scale_factor is None):
+            raise ShapeError(
+                f"it takes a size or a scale_factor; {'neither' if self.size is None else 'both'} was given.",
+                "Give scale_factor=2.",
+                where="Upsample",
+            )
+        if isinstance(self.scale_factor, list):
+            object.__setattr__(self, "scale_factor", tuple(self.scale_factor))
+        factors = self.scale_factor if isinstance(self.scale_factor, tuple) else (self.scale_factor,)
+        if self.size is None and not all(_is_positive(factor) for factor in factors):
+            raise ShapeError(
+                f"scale_factor is a number above 0; {self.scale_factor!r} was given.",
+                "Give scale_factor=2.",
+                where="Upsample",
+            )
+        if self.mode not in MODES:
+            raise ShapeError(
+                f"mode={self.mode!r} is none of {', '.join(map(repr, MODES))}.",
+                "Give mode='nearest'.",
+                where="Upsample",
+            )
+        if self.align_corners is not None and self.mode in ("nearest", "nearest-exact", "area"):
+            raise ShapeError(
+                f"align_corners means nothing in mode={self.mode!r}.", "Leave align_corners out.", where="Upsample"
+            )
+
+    def output_shape(self, shape: Shape) -> Shape:
+        rank = spatial_rank(self, shape)
+        if rank not in MODES[self.mode]:
+            raise self.refuse(
+                shape,
+                f"PyTorch has mode={self.mode!r} for {MODES[self.mode][0]} spatial axes, and the shape has {rank}.",
+                "Give mode='linear', which there is for any number of axes.",
+            )
+        return (shape[0], *by_axis(self, shape, _resized, along(self, ("size", "scale_factor"), rank)))
+
+    def mirror(self, shape: Shape) -> Block:
+        self.output_shape(shape)
+        factors = [factor for _, factor in along(self, ("size", "scale_factor"), len(shape) - 1)]
+        if all(factor is not None and factor >= 1 and factor == int(factor) for factor in factors):
+            return AvgPool(collapsed(int(factor) for factor in factors))
+        return Upsample(tuple(shape[1:]), mode=self.mode, align_corners=self.align_corners)
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        self.output_shape(shape)
+        mode = self.mode if self.mode != "linear" else ("linear", "bilinear", "trilinear")[len(shape) - 2]
+        return modules.Upsample(self.size, self.scale_factor, mode, self.align_corners)
+
+    def windows(self, shape: Shape) -> tuple[Window, ...]:
+        # linear interpolation sees 2 cells, cubic 4, an area as many as it shrinks by and what juts out on either side
+        after = self.output_shape(shape)
+        return tuple(_resize_window(self.mode, n, m) for n, m in zip(shape[1:], after[1:], strict=True))
+
+
+def _resize_window(mode: str, size: int, after: int) -> Window:
+    sees = {"nearest": 1, "nearest-exact": 1, "bicubic": 4, "area": -(-size // after) + (size % after != 0)}.get(
+        mode, 2
+    )
+    scale = Fraction(size, after)
+    return Window(sees, scale, (scale - 1) / 2)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _resized(before: Any, size: Any, factor: Any) -> Any:
+    if size is not None:
+        return size
+    after = before * int(factor) if factor == int(factor) else int(before * factor)
+    if (after < 1) is True:
+        raise ShapeError(f"{before} cells times {factor} is less than one.")
+    return after

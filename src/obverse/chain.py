@@ -1,0 +1,235 @@
+"""Blocks in order: the plainest graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import lazy_loader as lazy
+
+from obverse.block import Block, Shape, as_shape, beginners_batch, shape_text, variadic
+from obverse.errors import ShapeError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from obverse import modules
+    from obverse.plan import Plan
+else:
+    modules = lazy.load("obverse.modules", suppress_warning=True)
+
+__all__ = ["Chain"]
+
+
+class Link(NamedTuple):
+    """A block of a chain that is no chain itself, with its place: `"2"`, or `"1.0"` in a nested chain."""
+
+    place: str
+    block: Block
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Chain(Block):
+    """Blocks in order; itself a block, so chains nest.
+
+    >>> from obverse import Conv, Flatten, Linear, ReLU
+    >>> encoder = Chain(Conv(8, 3, stride=2, padding=1), ReLU(), Flatten(), Linear(10))
+    >>> encoder.output_shape((1, 28, 28))
+    (10,)
+    >>> encoder.mirror((1, 28, 28))    # what a Linear forgot, 8×14×14, is written into its mirror
+    Chain(Linear(1568), Unflatten(1, (8, 14, 14)), ReLU(), ConvTranspose(1, 3, stride=2, padding=1, output_padding=1))
+
+    Args:
+        *blocks: at least one.
+
+    Mirror: the mirrors in reverse order. A run of pointwise blocks (norm, activation, dropout) is turned round as a
+    whole and keeps its order inside, also where it runs through nested chains: a network written flat and the same one
+    written in stages have mirrors with the same leaves in the same order.
+
+    The built module is a `torch.nn.Sequential`, so the keys of its `state_dict` are the places, `"0.weight"`.
+
+    Raises:
+        ShapeError: names the block that refused, by its place and its `repr`, with the shapes so far and the nearest
+            sizes that would do.
+    """
+
+    blocks: tuple[Block, ...] = variadic()
+
+    def __init__(self, *blocks: Block) -> None:
+        if not blocks:
+            raise ShapeError("a chain has at least one block.", "Give it blocks, or write Identity().", where="Chain()")
+        for place, block in enumerate(blocks):
+            if not isinstance(block, Block):
+                raise ShapeError(_not_a_block(block), _how_to_chain(block), where=f"Chain, block {place}")
+        object.__setattr__(self, "blocks", tuple(blocks))
+        object.__setattr__(self, "_links", tuple(_flat(blocks)))
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """Every block that is no chain itself, through nested chains, in order."""
+        return self._links  # type: ignore[attr-defined, no-any-return]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self.blocks)
+
+    def __getitem__(self, place: int | slice) -> Any:
+        return Chain(*self.blocks[place]) if isinstance(place, slice) else self.blocks[place]
+
+    def shapes(self, shape: Shape) -> list[Shape]:
+        """The shape that goes in, and the one after every link.
+
+        Raises:
+            ShapeError: where a link refuses the shape that reaches it.
+        """
+        shape = as_shape(shape)
+        shapes = [shape]
+        try:
+            for _, block in self.links:
+                shape = block.output_shape(shape)
+                shapes.append(shape)
+        except ShapeError as error:
+            raise _explained(self, shapes, error) from None
+        return shapes
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.shapes(shape)[-1]
+
+    def mirror(self, shape: Shape) -> Chain:
+        runs: list[list[Block]] = []
+        inside = False  # a run of pointwise blocks; any other block stands alone
+        for (_, block), at in zip(self.links, self.shapes(shape), strict=False):
+            if inside and block.pointwise:
+                runs[-1].append(block.mirror(at))
+            else:
+                runs.append([block.mirror(at)])
+            inside = block.pointwise
+        return _nested(self, iter([block for run in reversed(runs) for block in run]))
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        return modules.Steps(modules.grow_all(self, shape, device, dtype))
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        links = zip(self.links, self.shapes(shape), strict=False)
+        named = (
+            (f"{place}.{name}", size)
+            for (place, block), shape in links
+            for name, size in block.parameter_shapes(shape).items()
+        )
+        return dict(named)
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return sum(block.multiply_adds(at) for (_, block), at in zip(self.links, self.shapes(shape), strict=False))
+
+    def plan(self, shape: Shape) -> Plan:
+        """The chain held against an input shape, step by step.
+
+        >>> from obverse import Conv
+        >>> [step.output_shape for step in Chain(Conv(16, 3, stride=2, padding=1), Conv(12, 7)).plan((1, 28, 28)).steps]
+        [(16, 14, 14), (12, 8, 8)]
+        """
+        from obverse.plan import Plan
+
+        return Plan.of(self, shape)
+
+
+def _flat(blocks: tuple[Block, ...]) -> Iterator[Link]:
+    for place, block in enumerate(blocks):
+        if isinstance(block, Chain):
+            for inner, link in block.links:
+                yield Link(f"{place}.{inner}", link)
+        else:
+            yield Link(f"{place}", block)
+
+
+def _nested(chain: Chain, mirrors: Iterator[Block]) -> Chain:
+    """The mirrors of a chain's links, nested as the chain is, back to front."""
+    blocks: list[Block] = []
+    for block in reversed(chain.blocks):
+        blocks.append(_nested(block, mirrors) if isinstance(block, Chain) else next(mirrors))
+    return Chain(*blocks)
+
+
+def _not_a_block(given: object) -> str:
+    return f"{type(given).__name__} is no block: {given!r}"[:200] + "."
+
+
+def _how_to_chain(given: object) -> str:
+    if isinstance(given, (list, tuple)):
+        return "Give the blocks one by one: Chain(*blocks)."
+    if isinstance(given, type) and issubclass(given, Block):
+        return f"Give an instance: {given.__name__}(...)."
+    if type(given).__module__.startswith("torch.nn"):
+        return "Give the block of that name from obverse, or mirror(module, shape) for a whole network."
+    return "Give blocks such as Conv(16, 3)."
+
+
+MOST_SHOWN = 6
+"""Blocks and shapes that an error shows in front of the one that refused: enough to find it by, few enough to read."""
+
+
+def _explained(chain: Chain, shapes: list[Shape], error: ShapeError) -> ShapeError:
+    """The error of a link, with the chain around it."""
+    at = len(shapes) - 1
+    place, block = chain.links[at]
+    first = max(at - MOST_SHOWN + 1, 0)
+    cut = "… → " if first else ""
+    path = cut + " → ".join(map(shape_text, shapes[first:]))
+    within = error.where.removeprefix(f"{block!r} at {shape_text(shapes[-1])}")
+    reason = f"\n  {within.strip()}: {error.reason}" if within else error.reason
+    near = _nearest(chain, shapes[0], at) if error.nearest or not error.repair else ""
+    advice = [ShapeError("", error.repair, near).advice() or error.advice(), beginners_batch(shapes[0])]
+    return ShapeError(
+        f"{_listed(chain)}\n  shapes so far: {path} → ?\n  block {place}, {block!r}: {reason}",
+        "\n".join(f"  {line}" for line in advice if line),
+        where=f"Chain at {shape_text(shapes[0])}",
+    )
+
+
+def _listed(chain: Chain) -> str:
+    shown = ", ".join(repr(block) for block in chain.blocks[:MOST_SHOWN])
+    rest = len(chain.blocks) - MOST_SHOWN
+    return f"{shown}, … ({rest} more)" if rest > 0 else shown
+
+
+def _nearest(chain: Chain, shape: Shape, failed: int) -> str:
+    """The nearest larger input that passes the link that failed, and that passes the whole chain."""
+    blocks = [block for _, block in chain.links]
+    passing = _grown(blocks[: failed + 1], shape)
+    if passing is None:
+        return ""
+    whole = _grown(blocks, passing)
+    beyond = f" ({shape_text(whole[1:])} for the whole chain)" if whole and whole != passing else ""
+    return f"an input of at least {shape_text(passing[1:])}{beyond}"
+
+
+TRIES = 100_000
+"""Blocks asked at most in search of a size that would do; an error need not take longer than a tenth of a second."""
+
+
+def _grown(blocks: list[Block], shape: Shape) -> Shape | None:
+    tries = range(max(TRIES // len(blocks), 1))
+    channels, sizes = shape[0], shape[1:]
+    larger = (tuple(size + more for size in sizes) for more in tries)
+    found = next((candidate for candidate in larger if _passes(blocks, (channels, *candidate))), None)
+    if found is None or not sizes:
+        return None
+    for axis, size in enumerate(sizes):  # not every axis was too small
+        options = ((*found[:axis], smaller, *found[axis + 1 :]) for smaller in range(size, found[axis] + 1))
+        found = next(option for option in options if _passes(blocks, (channels, *option)))
+    return (channels, *found)
+
+
+def _passes(blocks: list[Block], shape: Shape) -> bool:
+    try:
+        for block in blocks:
+            shape = block.output_shape(shape)
+    except ShapeError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""The whole decoder: a mirror with its ends put right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from obverse.block import Block, Shape, as_shape
+from obverse.blocks.pointwise import Identity
+from obverse.chain import Chain
+
+__all__ = ["mirror"]
+
+
+def mirror(block: Block, input_shape: Shape) -> Block:
+    """The decoder of an encoder: the block that takes its output back to `input_shape`.
+
+    >>> from obverse import BatchNorm, Chain, Conv, ReLU
+    >>> stage = Chain(Conv(8, 3, stride=2, padding=1, bias=False), BatchNorm(), ReLU())
+    >>> stage.mirror((1, 27, 27))
+    Chain(BatchNorm(), ReLU(), ConvTranspose(1, 3, stride=2, padding=1, bias=False))
+    >>> mirror(stage, (1, 27, 27))    # nothing pointwise in front of a decoder, and a bias at its end
+    Chain(ConvTranspose(1, 3, stride=2, padding=1))
+
+    It differs from `block.mirror` at both its ends. The run of pointwise blocks (norm, activation, dropout) that would
+    stand in front of it is dropped, since the code is what the encoder says it is; so is one behind its last layer,
+    where only an output activation belongs. And that last layer has a bias, even where a norm had made it needless in
+    the encoder.
+
+    Args:
+        block: a chain, or any block.
+        input_shape: `(C, *spatial)`, what goes into the encoder.
+
+    Raises:
+        ShapeError: for a shape that the encoder does not take.
+    """
+    shape = as_shape(input_shape)
+    chain = block if isinstance(block, Chain) else Chain(block)
+    stripped = _without_ends(chain.mirror(shape))
+    if stripped is None:
+        return Identity()
+    decoder = _with_bias(stripped)
+    return decoder if isinstance(block, Chain) or len(decoder) > 1 else decoder.blocks[0]
+
+
+def _without_ends(chain: Chain) -> Chain | None:
+    """A chain without the pointwise runs at its ends, through nested chains; `None` if nothing is left."""
+    kept = [place for place, block in chain.links if not block.pointwise]
+    if not kept:
+        return None
+    places = [place for place, _ in chain.links]
+    inside = set(places[places.index(kept[0]) : places.index(kept[-1]) + 1])
+    return _only(chain, "", inside)
+
+
+def _only(chain: Chain, prefix: str, places: set[str]) -> Chain | None:
+    blocks: list[Block] = []
+    for at, block in enumerate(chain.blocks):
+        place = f"{prefix}{at}"
+        if isinstance(block, Chain):
+            inner = _only(block, f"{place}.", places)
+            blocks += [] if inner is None else [inner]
+        elif place in places:
+            blocks.append(block)
+    return Chain(*blocks) if blocks else None
+
+
+def _with_bias(chain: Chain) -> Chain:
+    """A chain whose last layer has a bias: the last block that may have one, if only cells are moved behind it."""
+    last = next((block for _, block in reversed(chain.links) if hasattr(block, "bias")), None)
+    if last is None or last.bias:
+        return chain
+    biased: Any = replace(last, bias=True)  # type: ignore[type-var]    # every block is a dataclass
+    return _replaced(chain, last, biased)
+
+
+def _replaced(chain: Chain, last: Block, biased: Block) -> Chain:
+    for at in range(len(chain) - 1, -1, -1):
+        block = chain.blocks[at]
+        if block is last:
+            new: Block = biased
+        elif isinstance(block, Chain) and any(link.block is last for link in block.links):
+            new = _replaced(block, last, biased)
+        else:
+            continue
+        return Chain(*chain.blocks[:at], new, *chain.blocks[at + 1 :])
+    return chain

@@ -1,0 +1,386 @@
+"""Encoder, Decoder and Autoencoder: modules grown from a chain and its mirror."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from itertools import count, takewhile
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from obverse.block import Block, Shape, as_shape, shape_text
+from obverse.chain import Chain
+from obverse.decoder import mirror
+from obverse.errors import ShapeError
+from obverse.modules import Place, Steps, grow_all
+from obverse.plan import Plan
+
+__all__ = ["Autoencoder", "Decoder", "Encoder"]
+
+
+class Encoder(Steps):
+    """The module of a chain, which checks what it is given.
+
+    >>> from obverse import Chain, Conv, ReLU
+    >>> encoder = Encoder(Chain(Conv(16, 3, stride=2, padding=1), ReLU(), Conv(12, 7)), (1, 28, 28))
+    >>> list(encoder.state_dict())
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    >>> encoder(torch.rand(5, 1, 29, 29)).shape    # any size that its blocks accept
+    torch.Size([5, 12, 9, 9])
+
+    Shapes: `N×C×…` to `N×` the chain's output shape.
+
+    Args:
+        block: a chain, or any block.
+        input_shape: `(C, *spatial)` of one example, without the batch.
+        device: where the parameters are made.
+        dtype: of the parameters.
+
+    Raises:
+        ShapeError: for images without a batch or with other channels, for pixels that are no floating-point numbers,
+            and for sizes that a block refuses.
+    """
+
+    def __init__(
+        self, block: Block, input_shape: Shape, *, device: Place = None, dtype: torch.dtype | None = None
+    ) -> None:
+        self.block = as_chain(block)
+        self.input_shape = as_shape(input_shape)
+        super().__init__(grow_all(self.block, self.input_shape, device, dtype))
+
+    @property
+    def output_shape(self) -> Shape:
+        """The planned shape of the code."""
+        return self.plan.output_shape
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The chain held against the planned input shape."""
+        return Plan.of(self.block, self.input_shape)
+
+    def forward(self, x: Tensor, at: Any = None) -> Tensor:
+        """The code of a batch."""
+        # while tracing no size is compared: a comparison would tie the exported program to its answer
+        if not torch.compiler.is_compiling() and (x.shape[1:] != self.input_shape or not x.is_floating_point()):
+            self.check(x)
+        return super().forward(x)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what the encoder does not take.
+
+        Raises:
+            ShapeError: saying what to give instead.
+        """
+        planned = self.input_shape
+        if x.ndim != len(planned) + 1:
+            raise _wrong_rank(x, planned)
+        if x.shape[1] != planned[0]:
+            raise _wrong_channels(x, planned)
+        if not x.is_floating_point():
+            raise ShapeError(
+                f"the images are {str(x.dtype).removeprefix('torch.')}, and a layer takes floating-point numbers.",
+                "Give x.float() / 255, for pixels from 0 to 255.",
+            )
+        accept(self.block, planned, tuple(x.shape[1:]))
+
+
+def _wrong_rank(x: Tensor, planned: Shape) -> ShapeError:
+    given, wanted = shape_text(x.shape), f"N×{shape_text(planned)}"
+    if x.ndim == len(planned) and tuple(x.shape) == planned:
+        return ShapeError(f"one image of {given} was given, and a model takes batches, {wanted}.", "Give x[None].")
+    if x.ndim == len(planned) and x.shape[1:] == planned[1:]:
+        return ShapeError(f"images of {given} have no channel axis; a model takes {wanted}.", "Give x[:, None].")
+    advice = f"Give x of {wanted}."
+    if x.ndim == len(planned):
+        advice += f" If {planned[0]} in {planned} is the batch, build the model for {planned[1:]}."
+    return ShapeError(f"x is {given}, with {x.ndim} axes; a model for {shape_text(planned)} takes {wanted}.", advice)
+
+
+def _wrong_channels(x: Tensor, planned: Shape) -> ShapeError:
+    advice = f"Build the model for {(x.shape[1], *planned[1:])}."
+    if x.shape[-1] == planned[0]:
+        back = ", ".join(map(str, range(1, x.ndim - 1)))
+        advice = f"The channels seem to come last: give x.permute(0, {x.ndim - 1}, {back})."
+    elif planned[0] == 1 and x.shape[1] == 3:
+        advice += " Or give it grey images: x.mean(1, keepdim=True)."
+    return ShapeError(f"x has {x.shape[1]} channels, and the model was built for {planned[0]}.", advice)
+
+
+def as_chain(block: Any) -> Chain:
+    """A chain as it is; any other block as a chain of one.
+
+    Raises:
+        ShapeError: for what is no block.
+    """
+    return block if isinstance(block, Chain) else Chain(block)
+
+
+@lru_cache(maxsize=1024)
+def accept(chain: Chain, planned: Shape, shape: Shape) -> None:
+    """Refuse a shape for which a model built for another one cannot be used.
+
+    Raises:
+        ShapeError: where a block refuses the shape, or has parameters whose shapes depend on it.
+    """
+    shapes = chain.shapes(shape)
+    for (place, block), built_for, now in zip(chain.links, chain.shapes(planned), shapes, strict=False):
+        if built_for != now and block.parameter_shapes(built_for) != block.parameter_shapes(now):
+            raise ShapeError(
+                f"the weights of block {place}, {block!r}, were made for {shape_text(built_for)}, "
+                f"and an input of {shape_text(shape)} gives it {shape_text(now)}.",
+                f"Give inputs of {shape_text(planned)}. AdaptiveAvgPool in front of it makes any size legal.",
+            )
+
+
+class Decoder(Steps):
+    """The module of a mirror: it takes codes back to the shapes that they came from.
+
+    >>> from obverse import Chain, Conv, ReLU
+    >>> decoder = Decoder(Chain(Conv(16, 3, stride=2, padding=1), ReLU(), Conv(12, 7)), (1, 28, 28))
+    >>> decoder(torch.rand(5, 12, 8, 8)).shape
+    torch.Size([5, 1, 28, 28])
+    >>> decoder(torch.rand(5, 12, 8, 8), size=(27, 28)).shape    # both sizes have a code of 8×8
+    torch.Size([5, 1, 27, 28])
+
+    At the planned size it costs what its layers cost. At another size it mirrors the encoder once more, at the shape
+    to restore, by arithmetic only, and tells its layers the sizes to give out.
+
+    Args:
+        encoder: the chain, or block, to mirror.
+        input_shape: `(C, *spatial)`, what goes into the encoder and shall come out here.
+        output: a block to end with, such as `Sigmoid()` for pixels between 0 and 1.
+        device: where the parameters are made.
+        dtype: of the parameters.
+
+    Raises:
+        ShapeError: for codes, or sizes, that the encoder does not give.
+    """
+
+    def __init__(
+        self,
+        encoder: Block,
+        input_shape: Shape,
+        *,
+        output: Block | None = None,
+        device: Place = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.encoder_block = as_chain(encoder)
+        self.output = output
+        self.output_shape = as_shape(input_shape)
+        self.input_shape = self.encoder_block.output_shape(self.output_shape)
+        self.block = decoder_of(self.encoder_block, self.output_shape, output)
+        restored = self.block.output_shape(self.input_shape)
+        if restored != self.output_shape:
+            raise ShapeError(
+                f"with output={output!r} it gives {shape_text(restored)}, not {shape_text(self.output_shape)}.",
+                "Give an output that keeps the shape, such as Sigmoid().",
+            )
+        super().__init__(grow_all(self.block, self.input_shape, device, dtype))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The mirror held against the planned shape of the code."""
+        return Plan.of(self.block, self.input_shape)
+
+    def forward(self, code: Tensor, size: int | Sequence[int] | None = None) -> Tensor:  # type: ignore[override]
+        """The batch that a code stands for.
+
+        Args:
+            code: `N×` the shape of a code.
+            size: the spatial sizes to restore; without them the planned ones, if the code has the planned shape.
+        """
+        if torch.compiler.is_compiling():
+            return self._at(code, self.output_shape if size is None else (self.output_shape[0], *_listed(size)))
+        planned = code.shape[1:] == self.input_shape
+        if size is None:
+            if not planned:
+                raise self._which_size(code)
+            return Steps.forward(self, code)
+        shape = (self.output_shape[0], *(_listed(size) if not isinstance(size, int) else self._all_axes(size)))
+        if planned and shape == self.output_shape:
+            return Steps.forward(self, code)
+        return self._told(code, shape)
+
+    def _told(self, code: Tensor, shape: Shape) -> Tensor:
+        accept(self.encoder_block, self.output_shape, shape)
+        expected = self.encoder_block.output_shape(shape)
+        if code.shape[1:] != expected:
+            raise ShapeError(
+                f"a code of {shape_text(code.shape[1:])} does not come from {shape_text(shape)}, "
+                f"which has a code of {shape_text(expected)}.",
+                self._sizes_of(code),
+            )
+        return self._at(code, shape)
+
+    def _at(self, code: Tensor, shape: Shape) -> Tensor:
+        known = decoder_of.__wrapped__ if torch.compiler.is_compiling() else decoder_of
+        block = known(self.encoder_block, shape, self.output)
+        return Steps.forward(self, code, at=(block, tuple(code.shape[1:])))
+
+    def _all_axes(self, size: int) -> Shape:
+        return (size,) * (len(self.output_shape) - 1)
+
+    def _which_size(self, code: Tensor) -> ShapeError:
+        if code.ndim != len(self.input_shape) + 1 or code.shape[1] != self.input_shape[0]:
+            return ShapeError(
+                f"a code of {shape_text(code.shape)} was given; the decoder takes N×{shape_text(self.input_shape)}.",
+                "Give what the encoder gives.",
+            )
+        return ShapeError(
+            f"a code of {shape_text(code.shape[1:])} is not the planned {shape_text(self.input_shape)}, "
+            "and does not tell its size.",
+            self._sizes_of(code),
+        )
+
+    def _sizes_of(self, code: Tensor) -> str:
+        axes = sizes_with_code(self.encoder_block, self.output_shape, tuple(code.shape[1:]))
+        if axes is None:
+            return "No input has such a code."
+        example = tuple(sizes[0] for sizes in axes)
+        ranges = " by ".join(f"{sizes[0]}..{sizes[-1]}" for sizes in axes)
+        return f"Inputs of {ranges} have such a code: give one of them, as in decode(code, size={example})."
+
+
+def _listed(size: Any) -> Shape:
+    return tuple(size)
+
+
+@lru_cache(maxsize=1024)
+def decoder_of(encoder: Chain, shape: Shape, output: Block | None) -> Chain:
+    """The decoder's blocks at a shape: the whole mirror, and the output at its end."""
+    blocks = as_chain(mirror(encoder, shape)).blocks
+    return Chain(*blocks) if output is None else Chain(*blocks, output)
+
+
+def sizes_with_code(encoder: Chain, planned: Shape, code: Shape) -> list[list[int]] | None:
+    """For every axis the input sizes whose code has the given shape; `None` where there are none.
+
+    Axis by axis, the others held at the planned size, which settles encoders that do not mix their axes.
+    """
+    found = [_sizes_along(encoder, planned, axis, code) for axis in range(1, len(planned))]
+    return None if not found or not all(found) else found
+
+
+def _sizes_along(encoder: Chain, planned: Shape, axis: int, code: Shape) -> list[int]:
+    def after(size: int) -> int | None:
+        try:
+            shape = encoder.output_shape((*planned[:axis], size, *planned[axis + 1 :]))
+        except ShapeError:
+            return None
+        return shape[axis] if len(shape) == len(planned) else None
+
+    if len(code) != len(planned):
+        return []
+    most = 4 * planned[axis] * max(-(-code[axis] // (after(planned[axis]) or 1)), 1) + 64
+    sizes = takewhile(lambda size: size <= most, count(1))
+    return [size for size in sizes if after(size) == code[axis]]
+
+
+class Autoencoder(nn.Module):
+    """An encoder and the decoder that returns exactly the shape that went in.
+
+    >>> from obverse import Chain, Conv, ReLU, Sigmoid
+    >>> encoder = Chain(Conv(16, 3, stride=2, padding=1), ReLU(), Conv(32, 3, stride=2, padding=1), ReLU(), Conv(12, 7))
+    >>> model = Autoencoder(encoder, (1, 28, 28), output=Sigmoid())
+    >>> reconstruction, code = model(torch.rand(5, 1, 28, 28))
+    >>> reconstruction.shape, code.shape
+    (torch.Size([5, 1, 28, 28]), torch.Size([5, 12, 1, 1]))
+    >>> model(torch.rand(5, 1, 27, 31))[0].shape    # the model that was built for 28×28
+    torch.Size([5, 1, 27, 31])
+
+    Args:
+        encoder: a chain, or any block.
+        input_shape: `(C, *spatial)` of one example, without the batch: what is planned for, and cheapest.
+        output: a block to end with, such as `Sigmoid()` for pixels between 0 and 1; nothing by default, since only the
+            data tell what range they have.
+        device: where the parameters are made; `"meta"` allocates nothing.
+        dtype: of the parameters.
+
+    `forward(x)` gives `(reconstruction, code)`, always two items. `state_dict` has the keys of the model that one would
+    write by hand, `encoder.0.weight` to `decoder.4.bias`.
+
+    Raises:
+        ShapeError: for a shape that the encoder does not take.
+    """
+
+    def __init__(
+        self,
+        encoder: Block,
+        input_shape: Shape,
+        *,
+        output: Block | None = None,
+        device: Place = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(encoder, input_shape, device=device, dtype=dtype)
+        self.decoder = Decoder(encoder, input_shape, output=output, device=device, dtype=dtype)
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of one example that was planned for."""
+        return self.encoder.input_shape
+
+    @property
+    def code_shape(self) -> Shape:
+        """The shape of its code."""
+        return self.encoder.output_shape
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Encoder and decoder as one chain, held against the planned input shape."""
+        return Plan.of(Chain(self.encoder.block, self.decoder.block), self.input_shape)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruction and code of a batch."""
+        code = self.encoder(x)
+        return self.decoder(code, x.shape[2:]), code
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The code of a batch."""
+        code: Tensor = self.encoder(x)
+        return code
+
+    def decode(self, code: Tensor, size: int | Sequence[int] | None = None) -> Tensor:
+        """The batch that a code stands for.
+
+        >>> from obverse import Chain, Conv
+        >>> model = Autoencoder(Chain(Conv(4, 3, stride=2)), (1, 28, 28))
+        >>> model.decode(torch.rand(5, 4, 14, 14))
+        Traceback (most recent call last):
+            ...
+        obverse.errors.ShapeError: a code of 4×14×14 is not the planned 4×13×13, and does not tell its size.
+        Inputs of 29..30 by 29..30 have such a code: give one of them, as in decode(code, size=(29, 29)).
+
+        Args:
+            code: what `encode` gave.
+            size: the spatial sizes to restore. Without them the planned ones, if the code has the planned shape.
+
+        Raises:
+            ShapeError: without a size for a code of another shape, listing the sizes that have such a code; or with a
+                size that has another code.
+        """
+        reconstruction: Tensor = self.decoder(code, size)
+        return reconstruction
+
+    def summary(self, batch_size: int = 1, **options: Any) -> str:
+        """The table that torchinfo prints, as text.
+
+        Args:
+            batch_size: examples in the batch that it is counted for.
+            **options: what `torchinfo.summary` takes.
+
+        Raises:
+            ImportError: if torchinfo is not installed: `pip install "obverse[summary]"`.
+        """
+        try:
+            import torchinfo
+        except ImportError as error:
+            raise ImportError('the summary is torchinfo\'s: pip install "obverse[summary]"') from error
+        return str(torchinfo.summary(self, input_size=(batch_size, *self.input_shape), verbose=0, **options))
+
+    def extra_repr(self) -> str:
+        return f"{shape_text(self.input_shape)} → {shape_text(self.code_shape)} → {shape_text(self.input_shape)}"

@@ -1,0 +1,283 @@
+"""The modules that PyTorch lacks: layers that can be told the size to give out, and the chain that tells them.
+
+A module whose output's size is not settled by its input has `forward(x, size=None)`. Without a size it gives the one it
+was built for, as cheaply as PyTorch's own layer; with one it gives that, by arithmetic on sizes only, never by
+comparing them, so that `torch.export` and `torch.compile` follow it with free sizes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from inspect import signature
+from math import gcd
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812    # as everybody writes it
+
+from obverse.arithmetic import strided_same_padding
+from obverse.block import Block, Shape
+from obverse.chain import Chain
+
+__all__ = ["CONVOLUTIONS", "SAME", "TRANSPOSED", "TRANSPOSED_SAME", "NearestUnpool", "Pad", "Steps", "Unflatten"]
+
+Place = torch.device | str | None
+At = tuple[Block, Shape]
+
+
+def grow(block: Block, shape: Shape, device: Place, dtype: torch.dtype | None) -> nn.Module:
+    """The module of a block, on a device and in a dtype, also of a block whose `build` takes neither."""
+    with torch.device(device) if device is not None else nullcontext():
+        module = block.build(shape)
+    return module if dtype is None else module.to(dtype)
+
+
+def grow_all(chain: Chain, shape: Shape, device: Place, dtype: torch.dtype | None) -> Iterator[nn.Module]:
+    """The modules of a chain's blocks, in order; a nested chain's as one."""
+    chain.shapes(shape)  # a refusal is that of the whole chain, with the shapes so far
+    for block in chain.blocks:
+        yield grow(block, shape, device, dtype)
+        shape = block.output_shape(shape)
+
+
+class Steps(nn.Sequential):
+    """The module of a chain: a `torch.nn.Sequential` that can be run at another size than it was built for."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        super().__init__(*modules)
+        self._sized = tuple(_takes(module, "size") for module in self)
+        self._nested = tuple(_takes(module, "at") for module in self)
+
+    def forward(self, x: Tensor, at: At | None = None) -> Tensor:
+        """Run the steps; with `at`, as the given chain of blocks says at the given shape."""
+        if at is None:
+            return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
+        chain, shape = at
+        assert isinstance(chain, Chain)
+        for module, block, sized, nested in zip(self, chain.blocks, self._sized, self._nested, strict=True):
+            after = block.output_shape(shape)
+            told: dict[str, Any] = {"at": (block, shape)} if nested else {"size": after[1:]} if sized else {}
+            x = module(x, **told)
+            shape = after
+        return x
+
+    def __getitem__(self, idx: slice | int) -> Any:
+        if isinstance(idx, slice):  # a plain Sequential: subclasses are not built from modules
+            return nn.Sequential(OrderedDict(list(self._modules.items())[idx]))
+        return super().__getitem__(idx)
+
+
+def _takes(module: nn.Module, argument: str) -> bool:
+    return argument in signature(module.forward).parameters
+
+
+class _Told(nn.Module):
+    """A transposed convolution that restores any size that its convolution maps to the input's."""
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: Any
+    dilation: tuple[int, ...]
+
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        if size is None:
+            return super().forward(x)  # type: ignore[no-any-return]
+        return self._cropped(x, size, self.padding, [0] * len(self.stride))
+
+    def _cropped(self, x: Tensor, size: Sequence[int], padding: Sequence[int], before: Sequence[int]) -> Tensor:
+        # the largest size that has this many windows, then a crop of what is too much: of the ways to do it the one
+        # that torch.export with free sizes and ONNX both take
+        most = tuple(stride - 1 for stride in self.stride)
+        full: Tensor = self._convolve(x, padding, most)
+        amounts = [(-b, n + b - m) for b, n, m in zip(before, size, full.shape[2:], strict=True)]
+        return F.pad(full, _backwards(amounts))
+
+    def _convolve(self, x: Tensor, padding: Sequence[int], output_padding: Sequence[int]) -> Tensor:
+        convolve: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(self.stride) - 1]
+        weight, bias, groups = self.weight, self.bias, self.groups
+        result: Tensor = convolve(x, weight, bias, self.stride, padding, output_padding, groups, self.dilation)
+        return result
+
+
+class ConvTranspose1d(_Told, nn.ConvTranspose1d):
+    """`torch.nn.ConvTranspose1d` that can be told its output's length."""
+
+
+class ConvTranspose2d(_Told, nn.ConvTranspose2d):
+    """`torch.nn.ConvTranspose2d` that can be told its output's size."""
+
+
+class ConvTranspose3d(_Told, nn.ConvTranspose3d):
+    """`torch.nn.ConvTranspose3d` that can be told its output's size."""
+
+
+class _ToldSame(_Told):
+    """The transpose of a convolution with uneven "same" padding, which depends on the size."""
+
+    output_padding: tuple[int, ...]
+
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        if size is None:  # as `ConvTranspose(padding="same")` says
+            told = zip(x.shape[2:], self.stride, self.output_padding, strict=True)
+            size = [(n - 1) * s + 1 + a for n, s, a in told]
+        axes = zip(size, self.kernel_size, self.stride, self.dilation, strict=True)
+        before = [strided_same_padding(*axis)[0] for axis in axes]
+        return self._cropped(x, size, [0] * len(size), before)
+
+
+class ConvTransposeSame1d(_ToldSame, nn.ConvTranspose1d):
+    """The transpose of a one-dimensional convolution with uneven "same" padding."""
+
+
+class ConvTransposeSame2d(_ToldSame, nn.ConvTranspose2d):
+    """The transpose of a two-dimensional convolution with uneven "same" padding."""
+
+
+class ConvTransposeSame3d(_ToldSame, nn.ConvTranspose3d):
+    """The transpose of a three-dimensional convolution with uneven "same" padding."""
+
+
+class _Same(nn.Module):
+    """A convolution padded so that ⌈n / stride⌉ windows fit, unevenly where it must be."""
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding_mode: Any
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = zip(x.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
+        pads = _backwards([strided_same_padding(*axis) for axis in axes])
+        x = F.pad(x, pads, mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
+        convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[len(self.stride) - 1]
+        result: Tensor = convolve(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return result
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, padding=same"
+
+
+class ConvSame1d(_Same, nn.Conv1d):
+    """A one-dimensional convolution with uneven "same" padding."""
+
+
+class ConvSame2d(_Same, nn.Conv2d):
+    """A two-dimensional convolution with uneven "same" padding."""
+
+
+class ConvSame3d(_Same, nn.Conv3d):
+    """A three-dimensional convolution with uneven "same" padding."""
+
+
+CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, Any] = {1: ConvTranspose1d, 2: ConvTranspose2d, 3: ConvTranspose3d}
+TRANSPOSED_SAME: dict[int, Any] = {1: ConvTransposeSame1d, 2: ConvTransposeSame2d, 3: ConvTransposeSame3d}
+SAME: dict[int, Any] = {1: ConvSame1d, 2: ConvSame2d, 3: ConvSame3d}
+
+
+class Pad(nn.Module):
+    """Cells added, or with negative amounts dropped, at the borders of every spatial axis."""
+
+    def __init__(self, amounts: Iterable[tuple[int, int]], mode: str = "constant", value: float = 0.0) -> None:
+        super().__init__()
+        self.amounts = tuple(amounts)
+        self.mode = mode
+        self.value = value
+        self._backwards = _backwards(self.amounts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, self._backwards, self.mode, self.value if self.mode == "constant" else None)
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.amounts)) + (f", mode={self.mode!r}" if self.mode != "constant" else "")
+
+
+def _backwards(amounts: Sequence[tuple[int, int]]) -> list[int]:
+    """Amounts in the order of `torch.nn.functional.pad`: the last axis first."""
+    return [amount for pair in reversed(amounts) for amount in pair]
+
+
+class Unflatten(nn.Module):
+    """One axis folded into several, whose spatial sizes can be told."""
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        super().__init__()
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
+
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        lengths = self.unflattened_size
+        if size is not None:  # the channels do not depend on the size
+            told = (*lengths[: max(2 - self.dim, 0)], *size[max(self.dim - 2, 0) :])
+            lengths = told[: len(lengths)]
+        folded: Tensor = torch.unflatten(x, self.dim, lengths)
+        return folded
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
+class Upsample(nn.Module):
+    """Every axis resized, to a size that can be told where it was given as one."""
+
+    def __init__(
+        self,
+        size: int | tuple[int, ...] | None = None,
+        scale_factor: float | tuple[float, ...] | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.scale_factor = scale_factor
+        self.mode = mode
+        self.align_corners = align_corners
+
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        told: Any = self.size if self.size is None or size is None else tuple(size)
+        return F.interpolate(x, told, self.scale_factor, self.mode, self.align_corners)
+
+    def extra_repr(self) -> str:
+        how = f"scale_factor={self.scale_factor}" if self.size is None else f"size={self.size}"
+        return f"{how}, mode={self.mode!r}"
+
+
+class NearestUnpool(nn.Module):
+    """The mirror of pooling: every cell takes the value of the last window that covers it."""
+
+    def __init__(self, size: Sequence[int], axes: Sequence[tuple[int, int, int, int]]) -> None:
+        super().__init__()
+        self.size = tuple(size)
+        self.axes = tuple(axes)
+
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        told = zip(self.size if size is None else size, self.axes, strict=True)
+        for dim, (cells, axis) in enumerate(told, start=2):
+            x = x.index_select(dim, _windows(cells, x.shape[dim], *axis, device=x.device))
+        return x
+
+    def extra_repr(self) -> str:
+        names = ("kernel_size", "stride", "padding", "dilation")
+        return f"size={self.size}, " + ", ".join(
+            f"{name}={values}" for name, values in zip(names, zip(*self.axes, strict=True), strict=True)
+        )
+
+
+def _windows(
+    cells: int, windows: int, kernel_size: int, stride: int, padding: int, dilation: int, device: torch.device
+) -> Tensor:
+    """For every cell the window that it takes its value from: `arithmetic.window_of`, all cells at once."""
+    place = torch.arange(cells, device=device) + padding
+    last = torch.clamp(torch.div(place, stride, rounding_mode="floor"), max=windows - 1)
+    if dilation == 1:
+        return last
+    chosen = last
+    for back in reversed(range(dilation // gcd(stride, dilation))):
+        window = last - back
+        offset = place - window * stride
+        covers = (window >= 0) & (offset % dilation == 0) & (offset <= dilation * (kernel_size - 1))
+        chosen = torch.where(covers, window, chosen)
+    return chosen

@@ -1,0 +1,192 @@
+"""A chain held against one input shape, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import prod
+from typing import NamedTuple
+
+from obverse.block import Block, Shape, Window, shape_text
+from obverse.chain import Chain
+
+__all__ = ["Plan", "Step"]
+
+Number = int | Fraction
+
+
+class Sight(NamedTuple):
+    """What a cell sees of the plan's input, along one axis; `lo` is where the first cell's sight begins."""
+
+    field: int = 1
+    jump: Number = 1
+    start: Number = 0
+
+
+class Step(NamedTuple):
+    """One block of a plan.
+
+    >>> from obverse import Chain, Conv
+    >>> step = Chain(Conv(16, 3, stride=2, padding=1), Conv(12, 7)).plan((1, 28, 28)).steps[1]
+    >>> step.place, step.receptive_field, step.jump
+    ('1', (15, 15), (2, 2))
+
+    Attributes:
+        place: where the block stands: `"1"`, or `"1.0"` in a nested chain.
+        block: the block.
+        input_shape: what goes in.
+        output_shape: what comes out.
+        parameters: numbers that are learned.
+        multiply_adds: multiplications with a weight, for one example.
+        receptive_field: for each axis of the plan's input, how many of its cells one cell sees at most, cells of the
+            padding counted.
+        jump: how many cells of the input lie between what two neighbours see; a fraction where a decoder has grown
+            past the input, 0 where every cell sees everything.
+        start: where the middle of the first cell's sight lies, the first cell of the input being 0.
+    """
+
+    place: str
+    block: Block
+    input_shape: Shape
+    output_shape: Shape
+    parameters: int
+    multiply_adds: int
+    receptive_field: tuple[int, ...]
+    jump: tuple[Number, ...]
+    start: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A chain held against one input shape: every step with its shapes, costs and receptive field.
+
+    >>> from obverse import Chain, Conv, ReLU
+    >>> print(Chain(Conv(16, 3, stride=2, padding=1), ReLU(), Conv(12, 7)).plan((1, 28, 28)))
+       block                             shape out  parameters  multiply-adds   sees
+                                           1×28×28
+    0  Conv(16, 3, stride=2, padding=1)   16×14×14         160         28,224    3×3
+    1  ReLU()                             16×14×14           0              0    3×3
+    2  Conv(12, 7)                          12×8×8       9,420        602,112  15×15
+       1×28×28 → 12×8×8                   1.0 to 1       9,580        630,336
+
+    The last line sums up: `1.0 to 1` says that the code has about as many numbers as the input.
+
+    Attributes:
+        chain: the chain.
+        input_shape: what goes in.
+        steps: the steps of the chain and of nested chains, in order.
+    """
+
+    chain: Chain
+    input_shape: Shape
+    shapes: tuple[Shape, ...]
+
+    @classmethod
+    def of(cls, block: Block, shape: Shape) -> Plan:
+        """The plan of a chain, or of a single block.
+
+        Raises:
+            ShapeError: where a block refuses the shape that reaches it.
+        """
+        chain = block if isinstance(block, Chain) else Chain(block)
+        shapes = chain.shapes(shape)
+        return cls(chain, shapes[0], tuple(shapes))
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(_steps(self))
+
+    @property
+    def output_shape(self) -> Shape:
+        """What comes out at the end."""
+        return self.shapes[-1]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that are learned, of all steps."""
+        return sum(step.parameters for step in self.steps)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications with a weight for one example, of all steps."""
+        return sum(step.multiply_adds for step in self.steps)
+
+    @property
+    def compression(self) -> Fraction:
+        """Numbers in for each number out.
+
+        >>> from obverse import Chain, Conv
+        >>> Chain(Conv(12, 28)).plan((1, 28, 28)).compression
+        Fraction(196, 3)
+        """
+        return Fraction(prod(self.input_shape), prod(self.output_shape))
+
+    def __str__(self) -> str:
+        return "\n".join(_table(self))
+
+
+def _steps(plan: Plan) -> Iterator[Step]:
+    sight = (Sight(),) * (len(plan.input_shape) - 1)
+    for (place, block), before, after in zip(plan.chain.links, plan.shapes, plan.shapes[1:], strict=False):
+        sight = _seen_through(block, before, sight, plan.input_shape)
+        field, jump, start = zip(*sight, strict=True) if sight else ((), (), ())
+        costs = (block.parameters(before), block.multiply_adds(before))
+        yield Step(place, block, before, after, *costs, field, jump, start)
+
+
+def _seen_through(block: Block, shape: Shape, sight: tuple[Sight, ...], whole: Shape) -> tuple[Sight, ...]:
+    """What a cell that the block gives out sees of the plan's input."""
+    windows = block.windows(shape)
+    if windows is None or len(windows) != len(sight):
+        return tuple(Sight(size, 0, _plain(Fraction(size - 1, 2))) for size in whole[1:])
+    return tuple(_composed(seen, window) for seen, window in zip(sight, windows, strict=True))
+
+
+def _composed(seen: Sight, window: Window) -> Sight:
+    # Araujo et al., "Computing receptive fields of convolutional neural networks", Distill 2019: equations 1 and 2,
+    # with centres in place of left ends
+    field, jump, start = seen
+    size, stride, centre = window
+    return Sight(field + _plain((size - 1) * jump), _plain(jump * stride), _plain(start + centre * jump))
+
+
+def _plain(number: Number) -> int:
+    """An integer where the number is one."""
+    return int(number) if number.denominator == 1 else number  # type: ignore[return-value]
+
+
+WIDTH = 80
+"""Columns of a terminal that everybody has."""
+
+
+def _table(plan: Plan) -> Iterator[str]:
+    places = [step.place for step in plan.steps]
+    at = max(map(len, places))
+    rows = [("", "", shape_text(plan.input_shape), "", "", "")]
+    rows += [
+        (
+            step.place,
+            repr(step.block),
+            shape_text(step.output_shape),
+            f"{step.parameters:,}",
+            f"{step.multiply_adds:,}",
+            shape_text(step.receptive_field) if step.receptive_field else "",
+        )
+        for step in plan.steps
+    ]
+    path = f"{shape_text(plan.input_shape)} → {shape_text(plan.output_shape)}"
+    ratio = f"{float(plan.compression):.1f} to 1"
+    rows += [("", path, ratio, f"{plan.parameters:,}", f"{plan.multiply_adds:,}", "")]
+    head = ("", "block", "shape out", "parameters", "multiply-adds", "sees")
+    others = [max(len(row[column]) for row in [head, *rows]) for column in (2, 3, 4, 5)]
+    room = max(WIDTH - at - sum(others) - 2 * 5, 12)
+    room = min(room, max(len(row[1]) for row in [head, *rows]))
+    for row in [head, *rows]:
+        cells = (f"{cell:>{width}}" for cell, width in zip(row[2:], others, strict=True))
+        yield "  ".join([f"{row[0]:<{at}}", f"{_shortened(row[1], room):<{room}}", *cells]).rstrip()
+
+
+def _shortened(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
