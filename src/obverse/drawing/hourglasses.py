@@ -17,10 +17,12 @@ from obverse.errors import ObverseError
 
 __all__ = ["hourglass"]
 
-LETTER = 0.602 * 9 / 72  # inches that a letter of the labels is wide: DejaVu Sans Mono, 9 points
-LONGEST = 76  # letters of a label; what is longer ends in …
+LETTER = 0.08  # inches that a letter of the labels is wide, at most: DejaVu Sans Mono, 9 points
+LONGEST = 90  # letters of a label; what is longer ends in …
 GLASS = 4.2  # inches that the widest size is wide
 GAP = 0.3  # inches between the columns
+PITCH = 0.62  # inches from one slab to the next, where there are few; always those beside the code, which has a label
+FONT: dict[str, Any] = {"fontsize": 9, "family": "DejaVu Sans Mono"}
 
 
 class Step(Protocol):
@@ -61,33 +63,55 @@ class _Row:
     parameters: int = 0
 
 
+class _Sizes:
+    """From shapes to parts of the widest and the thickest. Vectors alone are as wide as they are long."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        self.vectors = all(len(shape) == 1 for shape in shapes)
+        spans = [self.span(shape) for shape in shapes]
+        self.widest = max(spans)
+        self.bent = self.widest > 64 * min(spans)
+        self.most_channels = max(self.channels(shape) for shape in shapes)
+
+    def span(self, shape: tuple[int, ...]) -> int:
+        return shape[0] if self.vectors else max(shape[1:], default=1)
+
+    def channels(self, shape: tuple[int, ...]) -> int:
+        return 1 if self.vectors else shape[0]
+
+    def width(self, shape: tuple[int, ...]) -> float:
+        return math.pow(self.span(shape) / self.widest, 0.5 if self.bent else 1)
+
+    def thickness(self, shape: tuple[int, ...]) -> float:
+        return math.log1p(self.channels(shape)) / math.log1p(self.most_channels)
+
+
 @dataclass(frozen=True)
 class _Sheet:
     """Where things stand, in inches: the glass around x = 0, the first slab at y = 0, the others below."""
 
     axes: Axes
     colours: Colours
-    pitch: float
-    bend: float
-    widest: int
-    channels: int
+    heights: Sequence[float]
+    sizes: _Sizes
 
-    def half_width(self, shape: tuple[int, ...]) -> float:
-        return max(0.03, GLASS / 2 * (_size(shape) / self.widest) ** self.bend)
+    def half_width(self, row: _Row) -> float:
+        return max(0.03, GLASS / 2 * self.sizes.width(row.shape))
 
-    def half_thickness(self, shape: tuple[int, ...]) -> float:
-        return self.pitch * (0.05 + 0.17 * math.log1p(shape[0]) / math.log1p(self.channels))
+    def half_thickness(self, row: _Row) -> float:
+        pitch = self.heights[0] - self.heights[1]
+        return pitch * (0.05 + 0.17 * self.sizes.thickness(row.shape))
 
     def write(self, x: float, y: float, text: str, colour: str, **how: Any) -> None:
-        how = {"va": "center", "fontsize": 9, "family": "DejaVu Sans Mono"} | how
-        self.axes.text(x, y, text, color=colour, **how)
+        self.axes.text(x, y, text, color=colour, **({"va": "center"} | FONT | how))
 
 
 def hourglass(model: Any, decoder_plan: PlanLike | None = None, *, theme: Theme = "light") -> Figure:
     """Draw an encoder, its code and its mirror from top to bottom, every size written beside it.
 
-    A slab is a shape: as wide as its longest spatial axis, as thick as the logarithm of its channels. Between two
-    slabs stands the block that leads from one to the other, with the activations and norms that follow it.
+    A slab is a shape: as wide as its longest spatial axis, as thick as the logarithm of its channels (vectors alone:
+    as wide as they are long). Between two slabs stands the block that leads from one to the other, with the names of
+    the activations and norms that follow it.
 
     >>> from obverse import Autoencoder, Chain, Conv
     >>> model = Autoencoder(Chain(Conv(16, 3, stride=2, padding=1), Conv(12, 14)), (1, 28, 28))
@@ -96,8 +120,8 @@ def hourglass(model: Any, decoder_plan: PlanLike | None = None, *, theme: Theme 
     ['1×28×28', '16×14×14', '12×1×1', '16×14×14', '1×28×28']
 
     Args:
-        model: anything with a `plan` and a `decoder_plan`, as an `obverse.Autoencoder`; or the encoder's plan, with the
-            decoder's as the second argument.
+        model: an `obverse.Autoencoder`, or anything whose `encoder` and `decoder` have a `plan`; or the encoder's plan,
+            with the decoder's as the second argument.
         decoder_plan: the decoder's plan, if `model` is the encoder's.
         theme: "light" or "dark".
 
@@ -111,25 +135,25 @@ def hourglass(model: Any, decoder_plan: PlanLike | None = None, *, theme: Theme 
     colours = colours_of(theme)
     encoder, decoder = _plans(model, decoder_plan)
     first, second = list(_rows(encoder)), list(_rows(decoder))
-    rows = [_Row(encoder.input_shape), *first, *second]
-    figure, sheet = _sheet(rows, colours)
+    rows, waist = [_Row(encoder.input_shape), *first, *second], len(first)
+    code = _code_text(rows[0].shape, rows[waist].shape)
+    figure, sheet = _sheet(rows, waist, code, colours)
     for number, row in enumerate(rows):
-        colour = colours.waist if number == len(first) else colours.first if number < len(first) else colours.second
         if number:
-            _draw_layer(sheet, number, rows[number - 1], row, colours.first if number <= len(first) else colours.second)
-        _draw_slab(sheet, number, row, colour)
-    _write_code(sheet, len(first), rows)
+            _draw_layer(sheet, number, rows[number - 1], row, colours.first if number <= waist else colours.second)
+        _draw_slab(sheet, number, row, _colour(number, waist, colours))
+    sheet.write(GLASS / 2 + GAP, sheet.heights[waist], code, colours.waist, fontweight="bold")
     return figure
 
 
 def _plans(model: Any, decoder_plan: PlanLike | None) -> tuple[PlanLike, PlanLike]:
     encoder, decoder = model, decoder_plan
     if decoder_plan is None:
-        encoder, decoder = getattr(model, "plan", None), getattr(model, "decoder_plan", None)
+        encoder, decoder = (getattr(getattr(model, part, None), "plan", None) for part in ("encoder", "decoder"))
     if not (hasattr(encoder, "steps") and hasattr(decoder, "steps")):
         raise ObverseError(
             f"an hourglass needs two plans; {type(model).__name__} gives none.",
-            "Give an Autoencoder, or two plans: hourglass(encoder.plan(shape), model.decoder_plan).",
+            "Give an Autoencoder, or two plans: hourglass(encoder.plan(shape), model.decoder.plan).",
         )
     return encoder, decoder  # type: ignore[return-value]    # the two lines above
 
@@ -138,70 +162,91 @@ def _rows(plan: PlanLike) -> Iterator[_Row]:
     """Put every pointwise block to the layer before it; in front of the first layer it is a row of its own."""
     row: _Row | None = None
     for step in plan.steps:
-        name = repr(step.block).removesuffix("()")
         if row is not None and getattr(step.block, "pointwise", False):
-            row = replace(row, followers=f"{row.followers} · {name}", parameters=row.parameters + step.parameters)
+            followers = f"{row.followers} · {type(step.block).__name__}"
+            row = replace(row, followers=followers, parameters=row.parameters + step.parameters)
             continue
         if row is not None:
             yield row
-        row = _Row(tuple(step.output_shape), name, "", step.parameters)
+        row = _Row(tuple(step.output_shape), repr(step.block).removesuffix("()"), "", step.parameters)
     if row is not None:
         yield row
 
 
-def _sheet(rows: Sequence[_Row], colours: Colours) -> tuple[Figure, _Sheet]:
-    """Make the page: sizes, the glass, blocks and parameters from left to right."""
-    sizes = [_size(row.shape) for row in rows]
-    pitch = 0.62 if len(rows) <= 16 else max(0.3, 0.62 * 16 / len(rows))
+def _sheet(rows: Sequence[_Row], waist: int, code: str, colours: Colours) -> tuple[Figure, _Sheet]:
+    """Make the page: shapes, the glass, blocks and parameters from left to right."""
     left = GLASS / 2 + GAP + LETTER * max(len(shape_text(row.shape)) for row in rows) + GAP
-    labels = LETTER * max(8, *(min(LONGEST, len(row.layer + row.followers)) for row in rows))
+    labels = LETTER * max(len(code), *(min(LONGEST, len(row.layer + row.followers)) for row in rows))
     right = GLASS / 2 + GAP + labels + GAP + LETTER * 10 + GAP
-    below, above = (len(rows) - 1) * pitch + 0.45, 0.85
+    heights, above = _heights(len(rows), waist), 0.75
+    below = 0.45 - heights[-1]
     figure = Figure(figsize=(left + right, above + below), facecolor=colours.paper)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set(xlim=(-left, right), ylim=(-below, above))
-    bent = max(sizes) > 64 * min(sizes)
-    sheet = _Sheet(axes, colours, pitch, 0.5 if bent else 1.0, max(sizes), max(row.shape[0] for row in rows))
-    heading = {"fontsize": 8, "family": "DejaVu Sans"}
-    sheet.write(-GLASS / 2 - GAP, above - 0.3, "shape", colours.quiet, ha="right", **heading)
-    sheet.write(GLASS / 2 + GAP, above - 0.3, "block", colours.quiet, **heading)
-    sheet.write(right - GAP, above - 0.3, "parameters", colours.quiet, ha="right", **heading)
-    if bent:
-        sheet.write(0, above - 0.3, "widths are square roots", colours.quiet, ha="center", **heading)
+    sheet = _Sheet(axes, colours, heights, _Sizes([row.shape for row in rows]))
+    _write_headings(sheet, above - 0.3, right)
     return figure, sheet
 
 
+def _heights(count: int, waist: int) -> list[float]:
+    """Where the slabs stand: closer together where there are many, but never beside the code."""
+    close = PITCH if count <= 16 else max(0.3, PITCH * 16 / count)
+    heights = [0.0]
+    for number in range(1, count):
+        heights.append(heights[-1] - (PITCH if number in (waist, waist + 1) else close))
+    return heights
+
+
+def _write_headings(sheet: _Sheet, y: float, right: float) -> None:
+    quiet = sheet.colours.quiet
+    how: dict[str, Any] = {"fontsize": 8, "family": "DejaVu Sans"}
+    sheet.write(-GLASS / 2 - GAP, y, "shape", quiet, ha="right", **how)
+    sheet.write(GLASS / 2 + GAP, y, "block", quiet, **how)
+    sheet.write(right - GAP, y, "parameters", quiet, ha="right", **how)
+    if sheet.sizes.bent:
+        sheet.write(0, y, "widths are square roots", quiet, ha="center", **how)
+
+
 def _draw_slab(sheet: _Sheet, number: int, row: _Row, colour: str) -> None:
-    y, half, thick = -number * sheet.pitch, sheet.half_width(row.shape), sheet.half_thickness(row.shape)
+    y, half, thick = sheet.heights[number], sheet.half_width(row), sheet.half_thickness(row)
     sheet.axes.add_patch(Rectangle((-half, y - thick), 2 * half, 2 * thick, facecolor=colour, edgecolor="none"))
     sheet.axes.plot((-GLASS / 2 - GAP * 0.7, -half - 0.06), (y, y), color=sheet.colours.line, linewidth=0.8)
     sheet.write(-GLASS / 2 - GAP, y, shape_text(row.shape), colour, ha="right", fontweight="bold")
 
 
 def _draw_layer(sheet: _Sheet, number: int, before: _Row, row: _Row, colour: str) -> None:
-    top = (1 - number) * sheet.pitch - sheet.half_thickness(before.shape)
-    bottom = -number * sheet.pitch + sheet.half_thickness(row.shape)
-    wide, narrow = sheet.half_width(before.shape), sheet.half_width(row.shape)
+    top = sheet.heights[number - 1] - sheet.half_thickness(before)
+    bottom = sheet.heights[number] + sheet.half_thickness(row)
+    wide, narrow = sheet.half_width(before), sheet.half_width(row)
     corners = [(-wide, top), (wide, top), (narrow, bottom), (-narrow, bottom)]
     sheet.axes.add_patch(Polygon(corners, facecolor=colour, alpha=0.22, edgecolor="none"))
     y, x = (top + bottom) / 2, GLASS / 2 + GAP
     sheet.axes.plot(((wide + narrow) / 2 + 0.06, x - GAP * 0.3), (y, y), color=sheet.colours.line, linewidth=0.8)
-    label = _shortened(row.layer + row.followers)
-    sheet.write(x, y, label[: len(row.layer)], sheet.colours.ink)
-    sheet.write(x + LETTER * len(row.layer), y, label[len(row.layer) :], sheet.colours.quiet)
+    _write_label(sheet, x, y, row)
     if row.parameters:
         sheet.write(sheet.axes.get_xlim()[1] - GAP, y, f"{row.parameters:,}", sheet.colours.quiet, ha="right")
 
 
-def _write_code(sheet: _Sheet, number: int, rows: Sequence[_Row]) -> None:
-    given, kept = math.prod(rows[0].shape), math.prod(rows[number].shape)
-    text = f"code: {kept:,} numbers for {given:,}, {given / kept:.3g} to 1"
-    sheet.write(GLASS / 2 + GAP, -number * sheet.pitch, text, sheet.colours.waist, fontweight="bold")
+def _write_label(sheet: _Sheet, x: float, y: float, row: _Row) -> None:
+    """Write a layer, and behind it, wherever that ends at the picture's resolution, its followers."""
+    label = _shortened(row.layer + row.followers)
+    layer, followers = label[: len(row.layer)], label[len(row.layer) :]
+    text = sheet.axes.text(x, y, layer, color=sheet.colours.ink, va="center", **FONT)
+    how: dict[str, Any] = {"xy": (1, 0), "xycoords": text, "va": "bottom", "annotation_clip": False}
+    sheet.axes.annotate(followers, color=sheet.colours.quiet, **how, **FONT)
 
 
-def _size(shape: tuple[int, ...]) -> int:
-    return max(shape[1:], default=1)
+def _colour(number: int, waist: int, colours: Colours) -> str:
+    if number == waist:
+        return colours.waist
+    return colours.first if number < waist else colours.second
+
+
+def _code_text(given: tuple[int, ...], code: tuple[int, ...]) -> str:
+    before, after = math.prod(given), math.prod(code)
+    ratio = before / after
+    return f"code: {after:,} numbers for {before:,}, {ratio:,.{0 if ratio >= 10 else 1}f} to 1"
 
 
 def _shortened(label: str) -> str:

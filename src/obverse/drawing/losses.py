@@ -91,7 +91,7 @@ def _scale(axes: Axes, curves: Sequence[_Curve]) -> None:
     if low > 0:
         axes.set_yscale("log")
         axes.set_ylim(low / 1.15, high * 1.15)
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 6, 8)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     first, last = min(curve.epochs[0] for curve in curves), max(curve.epochs[-1] for curve in curves)

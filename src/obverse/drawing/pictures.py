@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from obverse.block import shape_text
 from obverse.drawing.themes import Colours, Theme, colours_of
 from obverse.errors import ShapeError
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["reconstructions"]
+
+CELL, LEFT, RIGHT, TOP, BOTTOM = 0.9, 1.45, 0.2, 0.4, 0.35  # inches
 
 Pictures = NDArray[np.float64]
 
@@ -54,22 +57,25 @@ def reconstructions(
     colours = colours_of(theme)
     rows = _pictures(originals, count), _pictures(reconstructed, count)
     if rows[0].shape != rows[1].shape:
-        shapes = " and ".join("×".join(map(str, row.shape)) for row in rows)
+        shapes = " and ".join(shape_text(row.shape) for row in rows)
         raise ShapeError(f"originals and reconstructed differ: {shapes}.", "Give model(originals)[0] as reconstructed.")
     columns, height, width = rows[0].shape[:3]
-    figure = Figure(figsize=(0.9 * columns + 1.3, 1.8 * height / width + 0.75), facecolor=colours.paper)
+    tall, wide = 2 * CELL * height / width + TOP + BOTTOM, columns * CELL + LEFT + RIGHT
+    figure = Figure(figsize=(wide, tall), facecolor=colours.paper)
     grid = figure.subplots(2, columns, squeeze=False)
-    left = 1.2 / figure.get_figwidth()
-    figure.subplots_adjust(left=left, right=1 - 0.1 / figure.get_figwidth(), bottom=0.16, top=0.86, wspace=0.06, hspace=0.04)
+    figure.subplots_adjust(LEFT / wide, BOTTOM / tall, 1 - RIGHT / wide, 1 - TOP / tall, wspace=0.06, hspace=0.06)
     for axes, picture in zip(grid.flat, (picture for row in rows for picture in row), strict=True):
         _draw(axes, picture, colours)
-    for axes, name, colour in zip(grid[:, 0], ("original", "reconstructed"), (colours.first, colours.second), strict=True):
+    for axes, name, colour in zip(
+        grid[:, 0], ("original", "reconstructed"), (colours.first, colours.second), strict=True
+    ):
         axes.set_ylabel(name, color=colour, rotation=0, ha="right", va="center", fontweight="bold", labelpad=8)
     for axes, original, other in zip(grid[1], *rows, strict=True):
         axes.set_xlabel(f"{np.square(original - other).mean():.4f}".lstrip("0"), color=colours.quiet, fontsize=8)
     for axes, label in zip(grid[0], labels or (), strict=False):
         axes.set_title(str(label), color=colours.ink, fontsize=9)
-    figure.text(0.9 * left, 0.065, "squared error", color=colours.quiet, fontsize=8, ha="right", va="center")
+    how: dict[str, Any] = {"color": colours.quiet, "fontsize": 8, "ha": "right", "va": "center"}
+    figure.text((LEFT - 0.12) / wide, (BOTTOM - 0.105) / tall, "squared error", **how)
     return figure
 
 
@@ -78,8 +84,10 @@ def _pictures(images: Tensor | NDArray[Any], count: int) -> Pictures:
     on_cpu = images.detach().cpu() if hasattr(images, "detach") else images
     given = np.asarray(on_cpu)
     if given.ndim != 4 or given.shape[1] not in (1, 3) or len(given) == 0:
-        shape = "×".join(map(str, given.shape))
-        raise ShapeError(f"{shape} are no pictures that can be drawn.", "Give N×1×H×W (grey) or N×3×H×W (red, green, blue).")
+        shape = shape_text(given.shape)
+        raise ShapeError(
+            f"{shape} are no pictures that can be drawn.", "Give N×1×H×W (grey) or N×3×H×W (red, green, blue)."
+        )
     scale = 255 if given.dtype == np.uint8 else 1
     return np.moveaxis(given[:count], 1, -1).astype(np.float64) / scale
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from obverse.block import shape_text
 from obverse.errors import ObverseError, ShapeError
 from obverse.training.images import Images
 
@@ -99,7 +100,7 @@ def check_reconstruction(reconstruction: Tensor, images: Tensor) -> None:
     if reconstruction.shape != images.shape:
         given, wanted = tuple(reconstruction.shape[1:]), tuple(images.shape[1:])
         raise ShapeError(
-            f"the model gives {_written(given)} for images of {_written(wanted)}.",
+            f"the model gives {shape_text(given)} for images of {shape_text(wanted)}.",
             f"Its decoder must restore the size: obverse.Autoencoder(encoder, {wanted}) does.",
         )
 
@@ -114,8 +115,8 @@ def _check_axes(given: tuple[int, ...], planned: tuple[int, ...], name: str) -> 
     channels = planned[0]
     if len(given) == len(planned) + 1 and given[1] == channels:
         return
-    wanted = f"a model planned for {_written(planned)} takes N×{_written(planned)}."
-    raise ShapeError(f"{name} is {_written(given)}; {wanted}", _axes_repair(given, planned))
+    wanted = f"a model planned for {shape_text(planned)} takes N×{shape_text(planned)}."
+    raise ShapeError(f"{name} is {shape_text(given)}; {wanted}", _axes_repair(given, planned))
 
 
 def _axes_repair(given: tuple[int, ...], planned: tuple[int, ...]) -> str:
@@ -150,7 +151,3 @@ def _check_range(pixels: Tensor, model: nn.Module, name: str) -> None:
 def _ends_with_sigmoid(model: nn.Module) -> bool:
     leaves = [module for module in model.modules() if not any(module.children())]
     return bool(leaves) and isinstance(leaves[-1], nn.Sigmoid)
-
-
-def _written(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
