@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from obverse.drawing.themes import Colours, Theme, colours_of
@@ -49,7 +50,8 @@ def loss_curves(history: History, *, theme: Theme = "light") -> Figure:
         ObverseError: there is no such theme.
     """
     colours = colours_of(theme)
-    figure = Figure(figsize=(7, 4.2), facecolor=colours.paper, layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)
+    figure = Figure(figsize=(7, 4.2), facecolor=colours.paper, layout=layout)
     axes = figure.add_subplot()
     title = f"Loss, interrupted in epoch {len(history)}" if history.interrupted else "Loss"
     axes.set_title(title, color=colours.ink, loc="left", fontsize=12, fontweight="bold", pad=12)
