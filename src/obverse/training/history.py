@@ -124,12 +124,17 @@ class History:
             ObverseError: the file is no such history.
             OSError: the file cannot be read.
         """
+        names = [field.name for field in fields(Epoch)]
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                return cls(tuple(_epoch_from_row(row) for row in csv.DictReader(file, strict=True)))
-        except (KeyError, TypeError, ValueError, csv.Error):
-            names = ",".join(field.name for field in fields(Epoch))
-            raise ObverseError(f"{path} is no training history.", f"Its first line should be {names}") from None
+                rows = csv.DictReader(file, strict=True)
+                if rows.fieldnames != names:
+                    raise ValueError
+                return cls(tuple(_epoch_from_row(row) for row in rows))
+        except (TypeError, ValueError, csv.Error):
+            raise ObverseError(
+                f"{path} is no training history.", f"Its first line should be {','.join(names)}"
+            ) from None
 
 
 def _epoch_from_row(row: dict[str, str]) -> Epoch:
