@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 
 from obverse.arithmetic import pool_output_size
 from obverse.block import Block, Shape
+from obverse.blocks.branching import Parallel, Residual
 from obverse.blocks.conv import Conv, ConvTranspose
 from obverse.blocks.dense import Linear
 from obverse.blocks.pointwise import (
@@ -40,18 +41,23 @@ from obverse.blocks.pointwise import (
     Dropout,
     GroupNorm,
     Identity,
+    InstanceNorm,
+    LayerNorm,
     LeakyReLU,
     Mish,
     Pointwise,
     ReLU,
+    RMSNorm,
     Sigmoid,
     SiLU,
     Softplus,
     Tanh,
 )
-from obverse.blocks.pooling import AvgPool, MaxPool, NearestUnpool
-from obverse.blocks.resampling import MODES, Upsample
+from obverse.blocks.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, LPPool, MaxPool, NearestUnpool
+from obverse.blocks.rearrange import Rearrange
+from obverse.blocks.resampling import MODES, PixelShuffle, PixelUnshuffle, Upsample
 from obverse.blocks.reshaping import Crop, Flatten, Pad, Unflatten
+from obverse.blocks.skips import Skip
 from obverse.chain import Chain
 from obverse.registry import block_class
 
@@ -62,6 +68,7 @@ __all__ = [
     "chains",
     "chains_with_shapes",
     "convolutions",
+    "graphs",
     "nestings",
     "shapes",
     "sizes",
@@ -258,7 +265,8 @@ def _max_pools(draw: Any, shape: Shape) -> MaxPool:
     ceil_mode = draw(st.booleans())
     settings = draw(_along(lambda size: _pool_settings(size, ceil_mode, (1, 2)), shape[1:]))
     kernel_size, stride, padding, dilation = settings
-    return MaxPool(kernel_size, None if stride == kernel_size else stride, padding, dilation, ceil_mode)
+    indices = draw(st.sampled_from([False, False, True]))
+    return MaxPool(kernel_size, None if stride == kernel_size else stride, padding, dilation, indices, ceil_mode)
 
 
 @st.composite
@@ -266,7 +274,131 @@ def _avg_pools(draw: Any, shape: Shape) -> AvgPool:
     ceil_mode = draw(st.booleans())
     settings = draw(_along(lambda size: _pool_settings(size, ceil_mode, (1,), len(shape) == 4), shape[1:]))
     kernel_size, stride, padding, _ = settings
-    return AvgPool(kernel_size, None if stride == kernel_size else stride, padding, ceil_mode, draw(_FLAGS))
+    divisor = draw(st.sampled_from([None, None, 3])) if len(shape) > 2 else None
+    return AvgPool(kernel_size, None if stride == kernel_size else stride, padding, ceil_mode, draw(_FLAGS), divisor)
+
+
+@st.composite
+def _lp_pools(draw: Any, shape: Shape) -> LPPool:
+    ceil_mode = draw(st.booleans())
+
+    def unpadded(size: int) -> list[Setting]:
+        return [setting for setting in _pool_settings(size, ceil_mode, (1,), len(shape) == 4) if setting[2] == 0]
+
+    kernel_size, stride, *_ = draw(_along(unpadded, shape[1:]))
+    return LPPool(draw(st.sampled_from([2, 1])), kernel_size, None if stride == kernel_size else stride, ceil_mode)
+
+
+@st.composite
+def _adaptive_pools(draw: Any, shape: Shape, pool: Any) -> Block:
+    along_axis = st.one_of(st.integers(1, 4), st.none())
+    one: Block = draw(st.builds(pool, st.one_of(along_axis, st.tuples(*[along_axis] * (len(shape) - 1)))))
+    return one
+
+
+@st.composite
+def _shuffles(draw: Any, shape: Shape) -> PixelShuffle:
+    rank = len(shape) - 1
+    return PixelShuffle(draw(st.sampled_from([factor for factor in (1, 2) if shape[0] % factor**rank == 0])))
+
+
+@st.composite
+def _unshuffles(draw: Any, shape: Shape) -> PixelUnshuffle:
+    fits = [factor for factor in (1, 2, 3) if all(size % factor == 0 for size in shape[1:])]
+    return PixelUnshuffle(draw(st.sampled_from(fits)))
+
+
+_LETTERS = ("c", "h", "w", "d")
+
+
+@st.composite
+def _rearrangements(draw: Any, shape: Shape) -> Rearrange:
+    """Some axes split in two, all of them shuffled, some neighbours merged."""
+    lengths: dict[str, int] = {}
+    before: list[str] = []
+    names: list[str] = []
+    after: list[str] = []
+    for letter, size in zip(_LETTERS, shape, strict=False):
+        part = draw(st.sampled_from(_divisors(size))) if draw(st.booleans()) else 1
+        split = [letter] if part == 1 else draw(st.permutations([letter, f"{letter}{letter}"]))
+        lengths |= {f"{letter}{letter}": part} if part > 1 else {}
+        before.append(split[0] if len(split) == 1 else f"({' '.join(split)})")
+        names += split
+    names = draw(st.permutations(names))
+    while names:
+        merged = draw(st.integers(1, len(names)))
+        merged = max(merged, len(names)) if len(after) == 3 else merged  # a shape has four axes at most
+        after.append(names[0] if merged == 1 else f"({' '.join(names[:merged])})")
+        names = names[merged:]
+    return Rearrange(f"{' '.join(before)} -> {' '.join(after)}", **lengths)
+
+
+@st.composite
+def _parallels(draw: Any, shape: Shape, names: tuple[str, ...] | None, depth: int) -> Parallel:
+    """Branches that can be joined: each ends with a convolution to the channels and sizes of the first."""
+    number = draw(st.integers(1, 3))
+    fan: Any = "copy"
+    if draw(st.booleans()) and shape[0] >= number:
+        cuts = sorted(draw(st.permutations(range(1, shape[0])))[: number - 1])
+        fan = tuple(end - start for start, end in zip([0, *cuts], [*cuts, shape[0]], strict=True))
+    join = draw(st.sampled_from(["add", "concat"]))
+    shares = [shape] * number if fan == "copy" else [(share, *shape[1:]) for share in fan]
+    first = draw(_graphs(shares[0], names, depth - 1))
+    after = first.output_shape(shares[0])
+    rest = [draw(_branches(share, after, names, depth - 1)) for share in shares[1:]]
+    return Parallel(first, *rest, fan=fan, join=join)
+
+
+@st.composite
+def _branches(draw: Any, shape: Shape, after: Shape, names: tuple[str, ...] | None, depth: int) -> Block:
+    """A block from one shape to another: whatever is drawn, then brought to the shape."""
+    body: Block = draw(_graphs(shape, names, depth))
+    given = body.output_shape(shape)
+    if given == after:
+        return body
+    if len(given) == len(after) > 1:
+        return Chain(body, Conv(after[0], 1), AdaptiveAvgPool(after[1:]))
+    return Chain(body, Flatten(), Linear(prod(after)), *([Unflatten(1, after)] if len(after) > 1 else []))
+
+
+@st.composite
+def _residuals(draw: Any, shape: Shape, names: tuple[str, ...] | None, depth: int) -> Residual:
+    if draw(st.booleans()):  # a way around that is worked out
+        stride = draw(st.integers(1, 2))
+        kernel = draw(st.sampled_from([1, 3]))
+        out_channels = draw(st.integers(1, 4)) if stride > 1 else shape[0]
+        return Residual(Chain(Conv(out_channels, kernel, stride=stride, padding=kernel // 2), ReLU()))
+    body = draw(_graphs(shape, names, depth - 1))
+    return Residual(body, draw(_branches(shape, body.output_shape(shape), names, depth - 1)))
+
+
+@st.composite
+def _graphs(draw: Any, shape: Shape, names: tuple[str, ...] | None, depth: int) -> Block:
+    """A plain block, a short chain, or branches, nested as deep as is allowed."""
+    kind = draw(st.sampled_from(["block", "chain", "residual", "parallel"] if depth > 0 else ["block", "chain"]))
+    if kind == "residual" and _is_spatial(shape):
+        return draw(_residuals(shape, names, depth))  # type: ignore[no-any-return]
+    if kind == "parallel":
+        return draw(_parallels(shape, names, depth))  # type: ignore[no-any-return]
+    plain = tuple(name for name in (ROWS if names is None else names) if name not in ("Residual", "Parallel"))
+    if kind == "chain":
+        return draw(chains(shape, plain, most=2))  # type: ignore[no-any-return]
+    return draw(blocks(shape, plain))  # type: ignore[no-any-return]
+
+
+def graphs(shape: Shape, names: Iterable[str] | None = None, depth: int = 3) -> st.SearchStrategy[Block]:
+    """Blocks with branches in them, nested.
+
+    >>> from hypothesis import find
+    >>> find(graphs((2, 6, 6)), lambda block: isinstance(block, Parallel) and len(block.branches) == 2)
+    Parallel(Identity(), Identity())
+
+    Args:
+        shape: `(C, *spatial)`.
+        names: keys of `ROWS` for what stands in the branches; all of them by default.
+        depth: how deep branches nest in branches.
+    """
+    return _graphs(shape, None if names is None else tuple(names), depth)
 
 
 @st.composite
@@ -393,8 +525,25 @@ ROWS: dict[str, Row] = {
     "Sigmoid": _always(st.just(Sigmoid())),
     "Softplus": _always(st.builds(Softplus, st.sampled_from([1.0, 2.0]))),
     "Pointwise": lambda shape: _named(shape),
+    "LPPool": _spatial(_lp_pools),
+    "AdaptiveAvgPool": _spatial(lambda shape: _adaptive_pools(shape, AdaptiveAvgPool)),
+    "AdaptiveMaxPool": _spatial(lambda shape: _adaptive_pools(shape, AdaptiveMaxPool)),
+    "PixelShuffle": _spatial(_shuffles),
+    "PixelUnshuffle": _spatial(_unshuffles),
+    "Rearrange": lambda shape: _rearrangements(shape) if len(shape) <= 4 else None,
+    "InstanceNorm": lambda shape: (
+        st.builds(InstanceNorm, affine=_FLAGS, track_running_stats=st.booleans())
+        if _is_spatial(shape) and prod(shape[1:]) > 1
+        else None
+    ),
+    "LayerNorm": _always(st.builds(LayerNorm, st.just(1e-5), _FLAGS, _FLAGS, st.sampled_from(["first", "last"]))),
+    "RMSNorm": _always(st.builds(RMSNorm, st.just(1e-5), _FLAGS, st.sampled_from(["first", "last"]))),
+    "Skip": lambda shape: st.builds(Skip, st.sampled_from(["concat", "add"] if _is_spatial(shape) else ["add"])),
+    "Residual": lambda shape: _residuals(shape, None, 1) if _is_spatial(shape) else None,
+    "Parallel": lambda shape: _parallels(shape, None, 1),
 }
-"""For every block, by its name: from a shape to the blocks that take it. `Chain` has `chains`."""
+"""For every block, by its name: from a shape to the blocks that take it. `Chain` has `chains`; `MaxUnpool` and `Rejoin`
+are drawn as the mirrors that they are, since alone they lack what goes round the code."""
 
 
 def blocks(shape: Shape, names: Iterable[str] | None = None) -> st.SearchStrategy[Block]:
