@@ -133,8 +133,8 @@ class Unflatten(Block):
     def build(
         self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
-        axis, lengths = self._lengths(shape)
-        return modules.Unflatten(axis + 1, lengths)
+        axis, _ = self._lengths(shape)
+        return modules.Unflatten(axis + 1, self.unflattened_size)  # a -1 in it holds at other sizes too
 
 
 def _axis(block: Block, name: str, shape: Shape) -> int:
@@ -196,7 +196,7 @@ class Pad(Block):
 
     def _size_after(self, size: Any, before: int, after: int) -> Any:
         check_border(self.mode, size, before, after)
-        return _left(size + before + after)
+        return _size_padded(size, before, after)
 
     def output_shape(self, shape: Shape) -> Shape:
         return (shape[0], *by_axis(self, shape, self._size_after, _pairs_for(self, self.padding, shape)))
@@ -257,13 +257,14 @@ class Crop(Block):
 
 
 def _size_cropped(size: Any, before: int, after: int) -> Any:
-    return _left(size - before - after)
+    return _size_padded(size, -before, -after)
 
 
-def _left(size: Any) -> Any:
-    if (size < 1) is True:
-        raise ShapeError(f"{size} cells would be left.")
-    return size
+def _size_padded(size: Any, before: int, after: int) -> Any:
+    kept = size + min(before, 0) + min(after, 0)  # PyTorch drops cells first, of those that are there
+    if (kept < 0) is True or (size + before + after < 1) is True:
+        raise ShapeError(f"{min(kept, size + before + after)} cells would be left.")
+    return size + before + after
 
 
 def _pairs(block: str, amounts: tuple[Any, ...]) -> tuple[tuple[int, int], ...]:
