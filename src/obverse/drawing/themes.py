@@ -1,0 +1,55 @@
+"""The colours of a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from obverse.errors import ObverseError
+
+__all__ = ["Colours", "Theme", "colours_of"]
+
+Theme = Literal["light", "dark"]
+
+
+@dataclass(frozen=True)
+class Colours:
+    """What the parts of a picture are painted with.
+
+    Attributes:
+        paper: the ground.
+        ink: what is read first.
+        quiet: what is read second.
+        line: grids and rules.
+        first: the encoder, the originals, the training loss.
+        second: the decoder, the reconstructions, the held-out loss.
+        waist: the code.
+    """
+
+    paper: str
+    ink: str
+    quiet: str
+    line: str
+    first: str
+    second: str
+    waist: str
+
+
+_THEMES = {
+    "light": Colours("#ffffff", "#1d2430", "#6a7382", "#dfe3e8", "#2f6db3", "#d1782a", "#7b3f98"),
+    "dark": Colours("#14181f", "#e7eaee", "#97a1af", "#333b47", "#6aa5e6", "#eda35c", "#c38be0"),
+}
+
+
+def colours_of(theme: Theme) -> Colours:
+    """Give the colours of a theme.
+
+    >>> colours_of("light").paper, colours_of("dark").paper
+    ('#ffffff', '#14181f')
+
+    Raises:
+        ObverseError: there is no such theme.
+    """
+    if theme not in _THEMES:
+        raise ObverseError(f"theme={theme!r} is unknown.", f"Give one of {', '.join(map(repr, _THEMES))}.")
+    return _THEMES[theme]
