@@ -36,7 +36,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, field, fields
 from fractions import Fraction
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from numbers import Real
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from obverse.arithmetic import whole
 from obverse.errors import ShapeError
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from obverse.chain import Chain
 
-__all__ = ["Block", "Shape", "Window", "as_shape", "at_axes", "shape_text"]
+__all__ = ["Block", "Shape", "Sight", "Window", "as_shape", "at_axes", "composed", "shape_text", "united"]
 
 Shape = tuple[int, ...]
 
@@ -73,6 +74,57 @@ class Window(NamedTuple):
     centre: int | Fraction = 0
 
 
+Sight = tuple[Window, ...] | None
+"""Windows along every axis; `None` where a cell sees everything, or axes are mixed."""
+
+
+def composed(first: Sight, then: Sight) -> Sight:
+    """What is seen through two blocks, one after the other.
+
+    Araujo et al., "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019, equations 1 to 4, with
+    middles in place of left ends.
+
+    >>> conv = (Window(3, stride=2, centre=0),)
+    >>> composed(conv, conv)
+    (Window(size=7, stride=4, centre=0),)
+    """
+    if first is None or then is None or len(first) != len(then):
+        return None
+    return tuple([_through(a, b) for a, b in zip(first, then, strict=True)])
+
+
+def _through(first: Window, then: Window) -> Window:
+    size, stride, centre = first
+    further, step, offset = then
+    return Window(int(size + (further - 1) * stride), _plain(stride * step), _plain(centre + offset * stride))
+
+
+def united(first: Sight, second: Sight) -> Sight:
+    """What is seen by either of two ways.
+
+    >>> united((Window(3, 1, 0),), (Window(1, 1, 0),))
+    (Window(size=3, stride=1, centre=0),)
+    """
+    if first is None or second is None or len(first) != len(second):
+        return None
+    if any(a.stride != b.stride for a, b in zip(first, second, strict=True)):
+        return None
+    return tuple([_hull(a, b) for a, b in zip(first, second, strict=True)])
+
+
+def _hull(a: Window, b: Window) -> Window:
+    if a == b:
+        return a
+    low = min(2 * a.centre - a.size, 2 * b.centre - b.size)
+    high = max(2 * a.centre + a.size, 2 * b.centre + b.size)
+    return Window(int(Fraction(high - low, 2)), a.stride, _plain(Fraction(high + low, 4)))
+
+
+def _plain(number: int | Fraction) -> int | Fraction:
+    """An integer where the number is one."""
+    return number if type(number) is int else int(number) if number.denominator == 1 else number
+
+
 class Block:
     """A value that knows its output shape, its mirror, and how to build its module.
 
@@ -91,11 +143,14 @@ class Block:
     Attributes:
         pointwise: the block keeps every shape and acts on values only (activation, norm, dropout). A run of such
             blocks is mirrored as a whole and keeps its order inside.
+        around: how its module uses what goes round the code: it `"gives"` (an encoder's part), `"takes"` (its
+            mirror's part), or neither. Such a module has `forward(x, around=None)`, a list to append to or to pop from.
         adjoint: the block is linear apart from its bias, and its mirror with the same weights is its transpose.
     """
 
     pointwise: ClassVar[bool] = False
     adjoint: bool = False
+    around: Literal["", "gives", "takes"] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -136,9 +191,13 @@ class Block:
         """Multiplications with a weight that one example costs."""
         return 0
 
-    def windows(self, shape: Shape) -> tuple[Window, ...] | None:
+    def windows(self, shape: Shape) -> Sight:
         """For every spatial axis what one cell sees; `None` if a cell sees everything, or axes are mixed."""
         return (Window(),) * (len(shape) - 1) if self.pointwise else None
+
+    def numbers_around(self, shape: Shape) -> int:
+        """How many numbers it hands round the code for one example."""
+        return 0
 
     def parameters(self, shape: Shape) -> int:
         """How many numbers the module learns."""
@@ -375,3 +434,39 @@ def beginners_batch(shape: Shape) -> str:
     if len(shape) == 4 and shape[1] in (1, 3) and shape[2] > shape[1]:
         return f"If {shape[0]} is the batch, leave it out: {tuple(shape[1:])}."
     return ""
+
+
+def passing(blocks: Iterable[Block]) -> Literal["", "gives", "takes"]:
+    """What several blocks do with what goes round the code.
+
+    Blocks that give, followed by their mirrors, keep it among themselves.
+    """
+    ways = {block.around for block in blocks} - {""}
+    return ways.pop() if len(ways) == 1 else ""
+
+
+def check_number(block: Block, name: str, least: float | None = None, most: float | None = None) -> None:
+    """Refuse an argument that is no plain number, or outside its bounds.
+
+    Raises:
+        ShapeError: with the bounds.
+    """
+    value = getattr(block, name)
+    plain = isinstance(value, Real) and not isinstance(value, bool) and value == value
+    if plain and (least is None or value >= least) and (most is None or value <= most):
+        return
+    bounds = {(True, True): "", (False, True): f" of at least {least}", (False, False): f" from {least} to {most}"}
+    raise ShapeError(
+        f"{name} is a number{bounds[least is None, most is None]}; {value!r} was given.",
+        f"Give {name}={least if least is not None else 1}.",
+        where=type(block).__name__,
+    )
+
+
+def transposed_window(reach: int, stride: int, padding: int) -> Window:
+    """What a cell sees through a transposed window that spans `reach` cells beyond its first.
+
+    Cell j came from the cells i with j = i s - p + t and 0 <= t <= reach, so i runs from (j + p - reach) / s to
+    (j + p) / s.
+    """
+    return Window(reach // stride + 1, Fraction(1, stride), Fraction(2 * padding - reach, 2 * stride))

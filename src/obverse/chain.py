@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import lazy_loader as lazy
 
-from obverse.block import Block, Shape, as_shape, beginners_batch, shape_text, variadic
+from obverse.block import (
+    Block,
+    Shape,
+    Sight,
+    Window,
+    as_shape,
+    beginners_batch,
+    composed,
+    passing,
+    shape_text,
+    variadic,
+)
 from obverse.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -126,6 +137,39 @@ class Chain(Block):
 
     def multiply_adds(self, shape: Shape) -> int:
         return sum(block.multiply_adds(at) for (_, block), at in zip(self.links, self.shapes(shape), strict=False))
+
+    def windows(self, shape: Shape) -> Sight:
+        seen: Sight = (Window(),) * (len(shape) - 1)
+        for (_, block), at in zip(self.links, self.shapes(shape), strict=False):
+            seen = composed(seen, block.windows(at))
+        return seen
+
+    @property
+    def around(self) -> Literal["", "gives", "takes"]:  # type: ignore[override]
+        """What its blocks do; a chain that gives and takes keeps that to itself."""
+        return passing([block for _, block in self.links])
+
+    def numbers_around(self, shape: Shape) -> int:
+        return sum(block.numbers_around(at) for (_, block), at in zip(self.links, self.shapes(shape), strict=False))
+
+    def all_convolutional(self, input_shape: Shape | None = None) -> Chain:
+        """The chain with every pooling replaced by a strided convolution of the same arithmetic, so that shapes stay.
+
+        >>> from obverse import Conv, MaxPool
+        >>> Chain(Conv(16, 3, padding=1), MaxPool(2)).all_convolutional()
+        Chain(Conv(16, 3, padding=1), Conv(16, 2, stride=2))
+
+        Args:
+            input_shape: needed only where the channels at a pooling are those of the input.
+
+        Source: Springenberg et al., arXiv:1412.6806.
+
+        Raises:
+            ShapeError: where the channels at a pooling are not known without the shape.
+        """
+        from obverse.rewrite import all_convolutional
+
+        return all_convolutional(self, input_shape)
 
     def plan(self, shape: Shape) -> Plan:
         """The chain held against an input shape, step by step.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import count, takewhile
+from math import prod
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from obverse.block import Block, Shape, as_shape, shape_text
 from obverse.chain import Chain
 from obverse.decoder import mirror
 from obverse.errors import ShapeError
-from obverse.modules import Place, Steps, grow_all
+from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
+from obverse.rewrite import Skips, with_skips
 
 __all__ = ["Autoencoder", "Decoder", "Encoder"]
 
@@ -60,12 +62,12 @@ class Encoder(Steps):
         """The chain held against the planned input shape."""
         return Plan.of(self.block, self.input_shape)
 
-    def forward(self, x: Tensor, at: Any = None) -> Tensor:
-        """The code of a batch."""
+    def forward(self, x: Tensor, at: Any = None, around: Around | None = None) -> Tensor:
+        """The code of a batch; what goes round it is appended to `around`, if given."""
         # while tracing no size is compared: a comparison would tie the exported program to its answer
         if not torch.compiler.is_compiling() and (x.shape[1:] != self.input_shape or not x.is_floating_point()):
             self.check(x)
-        return super().forward(x)
+        return super().forward(x, None, around)
 
     def check(self, x: Tensor) -> None:
         """Refuse what the encoder does not take.
@@ -124,14 +126,23 @@ def accept(chain: Chain, planned: Shape, shape: Shape) -> None:
     Raises:
         ShapeError: where a block refuses the shape, or has parameters whose shapes depend on it.
     """
-    shapes = chain.shapes(shape)
-    for (place, block), built_for, now in zip(chain.links, chain.shapes(planned), shapes, strict=False):
-        if built_for != now and block.parameter_shapes(built_for) != block.parameter_shapes(now):
-            raise ShapeError(
-                f"the weights of block {place}, {block!r}, were made for {shape_text(built_for)}, "
-                f"and an input of {shape_text(shape)} gives it {shape_text(now)}.",
-                f"Give inputs of {shape_text(planned)}. AdaptiveAvgPool in front of it makes any size legal.",
-            )
+    code = chain.output_shape(shape)
+    there, here = as_chain(mirror(chain, planned)), as_chain(mirror(chain, shape))
+    fixed = next(_fixed(chain, planned, chain, shape), None)
+    fixed = fixed or next(_fixed(there, chain.output_shape(planned), here, code), None)
+    if fixed is not None:
+        raise ShapeError(
+            f"an input of {shape_text(shape)} cannot be used: the weights of {fixed}.",
+            f"Give inputs of {shape_text(planned)}. AdaptiveAvgPool in front of that block makes any size legal.",
+        )
+
+
+def _fixed(built: Chain, planned: Shape, here: Chain, shape: Shape) -> Iterator[str]:
+    """The blocks that would need other weights at a shape than those they were built with."""
+    links = zip(built.links, built.shapes(planned), here.links, here.shapes(shape), strict=False)
+    for (place, block), before, (_, now), at in links:
+        if before != at and block.parameter_shapes(before) != now.parameter_shapes(at):
+            yield f"block {place}, {block!r}, were made for {shape_text(before)}, and it gets {shape_text(at)}"
 
 
 class Decoder(Steps):
@@ -185,26 +196,31 @@ class Decoder(Steps):
         """The mirror held against the planned shape of the code."""
         return Plan.of(self.block, self.input_shape)
 
-    def forward(self, code: Tensor, size: int | Sequence[int] | None = None) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, code: Tensor, size: int | Sequence[int] | None = None, around: Around | None = None
+    ) -> Tensor:
         """The batch that a code stands for.
 
         Args:
             code: `N×` the shape of a code.
             size: the spatial sizes to restore; without them the planned ones, if the code has the planned shape.
+            around: what the encoder handed round the code, if it has such parts; left as it is.
         """
+        around = None if around is None else list(around)
         if torch.compiler.is_compiling():
-            return self._at(code, self.output_shape if size is None else (self.output_shape[0], *_listed(size)))
+            shape = self.output_shape if size is None else (self.output_shape[0], *_listed(size))
+            return self._at(code, shape, around)
         planned = code.shape[1:] == self.input_shape
         if size is None:
             if not planned:
                 raise self._which_size(code)
-            return Steps.forward(self, code)
+            return Steps.forward(self, code, None, around)
         shape = (self.output_shape[0], *(_listed(size) if not isinstance(size, int) else self._all_axes(size)))
         if planned and shape == self.output_shape:
-            return Steps.forward(self, code)
-        return self._told(code, shape)
+            return Steps.forward(self, code, None, around)
+        return self._told(code, shape, around)
 
-    def _told(self, code: Tensor, shape: Shape) -> Tensor:
+    def _told(self, code: Tensor, shape: Shape, around: Around | None) -> Tensor:
         accept(self.encoder_block, self.output_shape, shape)
         expected = self.encoder_block.output_shape(shape)
         if code.shape[1:] != expected:
@@ -213,12 +229,12 @@ class Decoder(Steps):
                 f"which has a code of {shape_text(expected)}.",
                 self._sizes_of(code),
             )
-        return self._at(code, shape)
+        return self._at(code, shape, around)
 
-    def _at(self, code: Tensor, shape: Shape) -> Tensor:
+    def _at(self, code: Tensor, shape: Shape, around: Around | None) -> Tensor:
         known = decoder_of.__wrapped__ if torch.compiler.is_compiling() else decoder_of
         block = known(self.encoder_block, shape, self.output)
-        return Steps.forward(self, code, at=(block, tuple(code.shape[1:])))
+        return Steps.forward(self, code, (block, tuple(code.shape[1:])), around)
 
     def _all_axes(self, size: int) -> Shape:
         return (size,) * (len(self.output_shape) - 1)
@@ -296,6 +312,9 @@ class Autoencoder(nn.Module):
         input_shape: `(C, *spatial)` of one example, without the batch: what is planned for, and cheapest.
         output: a block to end with, such as `Sigmoid()` for pixels between 0 and 1; nothing by default, since only the
             data tell what range they have.
+        skips: `"concat"` or `"add"` makes a U-Net: what reaches each block that makes sizes smaller is handed round the
+            code, and joined where its mirror restores that shape, aligned at every size. Or the places to skip from, as
+            a plan shows them, `("2", "4")`, or `{"2": "add"}`. The input itself never skips unless it is named.
         device: where the parameters are made; `"meta"` allocates nothing.
         dtype: of the parameters.
 
@@ -312,12 +331,14 @@ class Autoencoder(nn.Module):
         input_shape: Shape,
         *,
         output: Block | None = None,
+        skips: Skips = None,
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(encoder, input_shape, device=device, dtype=dtype)
-        self.decoder = Decoder(encoder, input_shape, output=output, device=device, dtype=dtype)
+        chain = with_skips(as_chain(encoder), as_shape(input_shape), skips)
+        self.encoder = Encoder(chain, input_shape, device=device, dtype=dtype)
+        self.decoder = Decoder(chain, input_shape, output=output, device=device, dtype=dtype)
 
     @property
     def input_shape(self) -> Shape:
@@ -329,6 +350,22 @@ class Autoencoder(nn.Module):
         """The shape of its code."""
         return self.encoder.output_shape
 
+    @property
+    def numbers_through(self) -> int:
+        """How many numbers the code of one example has, at the planned size."""
+        return prod(self.code_shape)
+
+    @property
+    def numbers_around(self) -> int:
+        """How many numbers of one example go round the code (skips, unpooling indices), at the planned size.
+
+        >>> from obverse import Chain, Conv
+        >>> encoder = Chain(Conv(8, 3, stride=2, padding=1), Conv(4, 3, stride=2, padding=1))
+        >>> [Autoencoder(encoder, (1, 28, 28), skips=skips).numbers_around for skips in (None, "add")]
+        [0, 1568]
+        """
+        return self.encoder.block.numbers_around(self.input_shape)
+
     @cached_property
     def plan(self) -> Plan:
         """Encoder and decoder as one chain, held against the planned input shape."""
@@ -336,15 +373,21 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""
-        code = self.encoder(x)
-        return self.decoder(code, x.shape[2:]), code
+        around: Around | None = [] if self.encoder.block.around else None
+        code = self.encoder(x, around=around)
+        return self.decoder(code, x.shape[2:], around), code
 
-    def encode(self, x: Tensor) -> Tensor:
-        """The code of a batch."""
-        code: Tensor = self.encoder(x)
+    def encode(self, x: Tensor, around: Around | None = None) -> Tensor:
+        """The code of a batch.
+
+        Args:
+            x: the batch.
+            around: a list, to which is appended what goes round the code (skips, places of the largest values).
+        """
+        code: Tensor = self.encoder(x, around=around)
         return code
 
-    def decode(self, code: Tensor, size: int | Sequence[int] | None = None) -> Tensor:
+    def decode(self, code: Tensor, size: int | Sequence[int] | None = None, around: Around | None = None) -> Tensor:
         """The batch that a code stands for.
 
         >>> from obverse import Chain, Conv
@@ -358,12 +401,13 @@ class Autoencoder(nn.Module):
         Args:
             code: what `encode` gave.
             size: the spatial sizes to restore. Without them the planned ones, if the code has the planned shape.
+            around: what `encode` appended to its list, where the model has parts that go round the code.
 
         Raises:
-            ShapeError: without a size for a code of another shape, listing the sizes that have such a code; or with a
-                size that has another code.
+            ShapeError: without a size for a code of another shape, listing the sizes that have such a code; with a
+                size that has another code; and where something went round the code and is missing.
         """
-        reconstruction: Tensor = self.decoder(code, size)
+        reconstruction: Tensor = self.decoder(code, size, around)
         return reconstruction
 
     def summary(self, batch_size: int = 1, **options: Any) -> str:
@@ -383,4 +427,6 @@ class Autoencoder(nn.Module):
         return str(torchinfo.summary(self, input_size=(batch_size, *self.input_shape), verbose=0, **options))
 
     def extra_repr(self) -> str:
-        return f"{shape_text(self.input_shape)} → {shape_text(self.code_shape)} → {shape_text(self.input_shape)}"
+        shapes = f"{shape_text(self.input_shape)} → {shape_text(self.code_shape)} → {shape_text(self.input_shape)}"
+        round_ = f", {self.numbers_around:,} numbers round the code" if self.numbers_around else ""
+        return f"{shapes}, {self.numbers_through:,} numbers through the code{round_}"

@@ -11,21 +11,29 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from inspect import signature
-from math import gcd
+from itertools import count
+from math import gcd, prod
 from typing import Any
 
+import einops
 import torch
+from einops.layers.torch import Rearrange as EinopsRearrange
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812    # as everybody writes it
 
 from obverse.arithmetic import strided_same_padding
 from obverse.block import Block, Shape
 from obverse.chain import Chain
+from obverse.errors import ShapeError
+from obverse.graph import Graph, Junction
 
 __all__ = ["CONVOLUTIONS", "SAME", "TRANSPOSED", "TRANSPOSED_SAME", "NearestUnpool", "Pad", "Steps", "Unflatten"]
 
 Place = torch.device | str | None
 At = tuple[Block, Shape]
+"""A block, and the shape at which its module shall run."""
+Around = list[Tensor]
+"""What goes round the code: an encoder's parts append to it, and their mirrors, in reverse order, pop from it."""
 
 
 def grow(block: Block, shape: Shape, device: Place, dtype: torch.dtype | None) -> nn.Module:
@@ -43,25 +51,44 @@ def grow_all(chain: Chain, shape: Shape, device: Place, dtype: torch.dtype | Non
         shape = block.output_shape(shape)
 
 
+def needs_of(module: nn.Module) -> frozenset[str]:
+    """Which of `size`, `at` and `around` the module's `forward` takes."""
+    return frozenset(signature(module.forward).parameters) & {"size", "at", "around"}
+
+
+def call(module: nn.Module, needs: frozenset[str], x: Tensor, at: At | None, around: Around | None) -> Tensor:
+    """Run a module with what it needs to know: the shape it runs at, or the size to give out, and what goes round."""
+    told: dict[str, Any] = {}
+    if around is not None and "around" in needs:
+        told["around"] = around
+    if at is not None and "at" in needs:
+        told["at"] = at
+    elif at is not None and "size" in needs:
+        told["size"] = at[0].output_shape(at[1])[1:]
+    result: Tensor = module(x, **told)
+    return result
+
+
 class Steps(nn.Sequential):
     """The module of a chain: a `torch.nn.Sequential` that can be run at another size than it was built for."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         super().__init__(*modules)
-        self._sized = tuple(_takes(module, "size") for module in self)
-        self._nested = tuple(_takes(module, "at") for module in self)
+        self._needs = tuple(map(needs_of, self))
 
-    def forward(self, x: Tensor, at: At | None = None) -> Tensor:
+    def forward(self, x: Tensor, at: At | None = None, around: Around | None = None) -> Tensor:
         """Run the steps; with `at`, as the given chain of blocks says at the given shape."""
         if at is None:
-            return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
+            if around is None:
+                return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
+            for module, needs in zip(self, self._needs, strict=True):
+                x = call(module, needs, x, None, around)
+            return x
         chain, shape = at
         assert isinstance(chain, Chain)
-        for module, block, sized, nested in zip(self, chain.blocks, self._sized, self._nested, strict=True):
-            after = block.output_shape(shape)
-            told: dict[str, Any] = {"at": (block, shape)} if nested else {"size": after[1:]} if sized else {}
-            x = module(x, **told)
-            shape = after
+        for module, needs, block in zip(self, self._needs, chain.blocks, strict=True):
+            x = call(module, needs, x, (block, shape), around)
+            shape = block.output_shape(shape)
         return x
 
     def __getitem__(self, idx: slice | int) -> Any:
@@ -70,8 +97,76 @@ class Steps(nn.Sequential):
         return super().__getitem__(idx)
 
 
-def _takes(module: nn.Module, argument: str) -> bool:
-    return argument in signature(module.forward).parameters
+def drawn(block: Any, shape: Shape) -> Graph:
+    """The graph of a block that stands on one."""
+    graph: Graph = block.graph(shape)
+    return graph
+
+
+class Wired(nn.Module):
+    """The module of a graph: its nodes by their names, run in order."""
+
+    def __init__(self, graph: Graph, shape: Shape, device: Place, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.graph = graph
+        self._needs: dict[str, frozenset[str]] = {}
+        wires = graph.wires(shape)
+        for name, block, takes, _ in graph.nodes:
+            module = block.build() if isinstance(block, Junction) else grow(block, wires[takes[0]], device, dtype)
+            self.add_module(name, module)
+            self._needs[name] = needs_of(module)
+
+    def forward(self, x: Tensor, at: At | None = None, around: Around | None = None) -> Tensor:
+        """Run the nodes; with `at`, as the given block says at the given shape."""
+        graph, shapes = self.graph, None
+        if at is not None:
+            graph = drawn(*at)
+            shapes = graph.wires(at[1])
+        values = {graph.source: x}
+        for name, block, takes, gives in graph.nodes:
+            module: Any = self._modules[name]
+            if isinstance(block, Junction):
+                values.update(zip(gives, module(*[values.pop(wire) for wire in takes]), strict=True))
+                continue
+            here = None if shapes is None else (block, shapes[takes[0]])
+            values[gives[0]] = call(module, self._needs[name], values.pop(takes[0]), here, around)
+        return values[graph.sink]
+
+
+class Copy(nn.Module):
+    """One tensor, several times."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (x,) * self.number
+
+
+class Sum(nn.Module):
+    """Tensors, added."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        return (sum(tensors[1:], start=tensors[0]),)
+
+
+class Concat(nn.Module):
+    """Tensors, joined along their channels."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        return (torch.cat(tensors, dim=1),)
+
+
+class Split(nn.Module):
+    """A tensor, cut along its channels."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(x, list(self.sizes), dim=1)
 
 
 class _Told(nn.Module):
@@ -248,7 +343,7 @@ class Upsample(nn.Module):
 class NearestUnpool(nn.Module):
     """The mirror of pooling: every cell takes the value of the last window that covers it."""
 
-    def __init__(self, size: Sequence[int], axes: Sequence[tuple[int, int, int, int]]) -> None:
+    def __init__(self, size: Sequence[int], axes: Sequence[tuple[int, int, int, int] | None]) -> None:
         super().__init__()
         self.size = tuple(size)
         self.axes = tuple(axes)
@@ -256,14 +351,18 @@ class NearestUnpool(nn.Module):
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         told = zip(self.size if size is None else size, self.axes, strict=True)
         for dim, (cells, axis) in enumerate(told, start=2):
-            x = x.index_select(dim, _windows(cells, x.shape[dim], *axis, device=x.device))
+            if axis is None:  # adaptive pooling: window j covers cells from ⌊j n / o⌋
+                place = torch.div(torch.arange(cells, device=x.device) * x.shape[dim], cells, rounding_mode="floor")
+            else:
+                place = _windows(cells, x.shape[dim], *axis, device=x.device)
+            x = x.index_select(dim, place)
         return x
 
     def extra_repr(self) -> str:
         names = ("kernel_size", "stride", "padding", "dilation")
-        return f"size={self.size}, " + ", ".join(
-            f"{name}={values}" for name, values in zip(names, zip(*self.axes, strict=True), strict=True)
-        )
+        axes = [axis for axis in self.axes if axis is not None]
+        settings = zip(names, zip(*axes, strict=True), strict=True) if axes else ()
+        return ", ".join([f"size={self.size}", *(f"{name}={values}" for name, values in settings)])
 
 
 def _windows(
@@ -281,3 +380,140 @@ def _windows(
         covers = (window >= 0) & (offset % dilation == 0) & (offset <= dilation * (kernel_size - 1))
         chosen = torch.where(covers, window, chosen)
     return chosen
+
+
+class _Around(nn.Module):
+    """A pooling that hands round the code where its largest values were."""
+
+    def forward(self, x: Tensor, around: Around | None = None) -> Tensor:
+        pooled, places = super().forward(x)
+        if around is not None:
+            around.append(places)
+        return pooled  # type: ignore[no-any-return]
+
+
+class MaxPoolAround1d(_Around, nn.MaxPool1d):
+    """`torch.nn.MaxPool1d` that hands its indices round."""
+
+
+class MaxPoolAround2d(_Around, nn.MaxPool2d):
+    """`torch.nn.MaxPool2d` that hands its indices round."""
+
+
+class MaxPoolAround3d(_Around, nn.MaxPool3d):
+    """`torch.nn.MaxPool3d` that hands its indices round."""
+
+
+def taken(around: Around | None, what: str) -> Tensor:
+    """What was handed round the code last.
+
+    Raises:
+        ShapeError: if nothing was.
+    """
+    if not around:
+        raise ShapeError(
+            f"{what} went round the code, and none came with it.",
+            "Keep them: code = model.encode(x, around=kept), with kept = []; then model.decode(code, around=kept).",
+        )
+    return around.pop()
+
+
+class MaxUnpool(nn.Module):
+    """Values put back where a pooling had found them, at any size that is told."""
+
+    def __init__(self, size: Sequence[int]) -> None:
+        super().__init__()
+        self.size = tuple(size)
+
+    def forward(self, x: Tensor, size: Sequence[int] | None = None, around: Around | None = None) -> Tensor:
+        places = taken(around, "the places of the largest values")
+        sizes = tuple(self.size if size is None else size)
+        flat = x.new_zeros((*x.shape[:2], prod(sizes)))
+        return flat.scatter(2, places.flatten(2), x.flatten(2)).reshape(*x.shape[:2], *sizes)
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
+
+class Rearrange(nn.Module):
+    """Axes moved, split and merged, by the lengths that the block of this size has."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.block = block
+        names = {name for group in block._groups[0] for name in group}
+        self.batch = next(name for name in (f"batch{i}" for i in count()) if name not in names)
+        before, after = block.pattern.split("->")
+        self.pattern = f"{self.batch} {before.strip()} -> {self.batch} {after.strip()}"
+
+    def forward(self, x: Tensor, at: At | None = None) -> Tensor:
+        block: Any = self.block if at is None else at[0]
+        return einops.rearrange(x, self.pattern, **dict(block.lengths))
+
+    def extra_repr(self) -> str:
+        return repr(self.block.pattern)
+
+
+class _ChannelsFirst(nn.Module):
+    """A norm over the channels of every position, where the channels come first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = super().forward(x.movedim(1, -1))
+        return normed.movedim(-1, 1)
+
+
+class LayerNorm(_ChannelsFirst, nn.LayerNorm):
+    """`torch.nn.LayerNorm` over channels that come first."""
+
+
+class RMSNorm(_ChannelsFirst, nn.RMSNorm):
+    """`torch.nn.RMSNorm` over channels that come first."""
+
+
+def shuffle(factor: int, rank: int, pattern: str) -> nn.Module:
+    """PixelShuffle or its inverse in one or three dimensions, which PyTorch lacks; channels in PyTorch's order."""
+    cells = " ".join(f"r{axis}" for axis in range(rank))
+    fine = " ".join(f"(x{axis} r{axis})" for axis in range(rank))
+    coarse = " ".join(f"x{axis}" for axis in range(rank))
+    packed, spread = f"b (c {cells}) {coarse}", f"b c {fine}"
+    sides = (packed, spread) if pattern == "shuffle" else (spread, packed)
+    return EinopsRearrange(" -> ".join(sides), **{f"r{axis}": factor for axis in range(rank)})
+
+
+class Keep(nn.Module):
+    """What passes here is also handed round the code."""
+
+    def forward(self, x: Tensor, around: Around | None = None) -> Tensor:
+        if around is not None:
+            around.append(x)
+        return x
+
+
+class Add(nn.Module):
+    """What was handed round the code, added."""
+
+    def forward(self, x: Tensor, around: Around | None = None) -> Tensor:
+        return x + taken(around, "a skip")
+
+
+class _Fuse(nn.Module):
+    """What was handed round the code, concatenated, and fused to as many channels as there were."""
+
+    def forward(self, x: Tensor, around: Around | None = None) -> Tensor:
+        fused: Tensor = super().forward(torch.cat([x, taken(around, "a skip")], dim=1))
+        return fused
+
+
+class Fuse1d(_Fuse, nn.Conv1d):
+    """A skip in one dimension, concatenated and fused."""
+
+
+class Fuse2d(_Fuse, nn.Conv2d):
+    """A skip in two dimensions, concatenated and fused."""
+
+
+class Fuse3d(_Fuse, nn.Conv3d):
+    """A skip in three dimensions, concatenated and fused."""
+
+
+FUSES: dict[int, Any] = {1: Fuse1d, 2: Fuse2d, 3: Fuse3d}

@@ -9,20 +9,12 @@ from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
-from obverse.block import Block, Shape, Window, shape_text
+from obverse.block import Block, Shape, Sight, Window, composed, shape_text
 from obverse.chain import Chain
 
 __all__ = ["Plan", "Step"]
 
 Number = int | Fraction
-
-
-class Sight(NamedTuple):
-    """What a cell sees of the plan's input, along one axis; `lo` is where the first cell's sight begins."""
-
-    field: int = 1
-    jump: Number = 1
-    start: Number = 0
 
 
 class Step(NamedTuple):
@@ -128,33 +120,14 @@ class Plan:
 
 
 def _steps(plan: Plan) -> Iterator[Step]:
-    sight = (Sight(),) * (len(plan.input_shape) - 1)
+    sight: Sight = (Window(),) * (len(plan.input_shape) - 1)
+    whole = tuple([Window(size, 0, Fraction(size - 1, 2)) for size in plan.input_shape[1:]])
     for (place, block), before, after in zip(plan.chain.links, plan.shapes, plan.shapes[1:], strict=False):
-        sight = _seen_through(block, before, sight, plan.input_shape)
-        field, jump, start = zip(*sight, strict=True) if sight else ((), (), ())
+        sight = composed(sight, block.windows(before))
+        seen = whole if sight is None else sight
+        field, jump, start = zip(*seen, strict=True) if seen else ((), (), ())
         costs = (block.parameters(before), block.multiply_adds(before))
         yield Step(place, block, before, after, *costs, field, jump, start)
-
-
-def _seen_through(block: Block, shape: Shape, sight: tuple[Sight, ...], whole: Shape) -> tuple[Sight, ...]:
-    """What a cell that the block gives out sees of the plan's input."""
-    windows = block.windows(shape)
-    if windows is None or len(windows) != len(sight):
-        return tuple(Sight(size, 0, _plain(Fraction(size - 1, 2))) for size in whole[1:])
-    return tuple(_composed(seen, window) for seen, window in zip(sight, windows, strict=True))
-
-
-def _composed(seen: Sight, window: Window) -> Sight:
-    # Araujo et al., "Computing receptive fields of convolutional neural networks", Distill 2019: equations 1 and 2,
-    # with centres in place of left ends
-    field, jump, start = seen
-    size, stride, centre = window
-    return Sight(field + _plain((size - 1) * jump), _plain(jump * stride), _plain(start + centre * jump))
-
-
-def _plain(number: Number) -> int:
-    """An integer where the number is one."""
-    return int(number) if number.denominator == 1 else number  # type: ignore[return-value]
 
 
 WIDTH = 80

@@ -19,12 +19,17 @@ BUILT_IN: Mapping[str, str] = {
     for family, members in {
         "obverse.chain": ("Chain",),
         "obverse.blocks.conv": ("Conv", "ConvTranspose"),
-        "obverse.blocks.pooling": ("MaxPool", "AvgPool", "NearestUnpool"),
-        "obverse.blocks.resampling": ("Upsample",),
+        "obverse.blocks.pooling": (
+            *("MaxPool", "AvgPool", "LPPool", "AdaptiveMaxPool", "AdaptiveAvgPool", "MaxUnpool", "NearestUnpool"),
+        ),
+        "obverse.blocks.resampling": ("Upsample", "PixelShuffle", "PixelUnshuffle"),
+        "obverse.blocks.rearrange": ("Rearrange",),
+        "obverse.blocks.branching": ("Residual", "Parallel"),
+        "obverse.blocks.skips": ("Skip", "Rejoin"),
         "obverse.blocks.dense": ("Linear",),
         "obverse.blocks.reshaping": ("Flatten", "Unflatten", "Pad", "Crop"),
         "obverse.blocks.pointwise": (
-            *("BatchNorm", "GroupNorm", "Dropout", "Identity", "Pointwise"),
+            *("BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm", "Dropout", "Identity", "Pointwise"),
             *("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Mish", "Tanh", "Sigmoid", "Softplus"),
         ),
     }.items()

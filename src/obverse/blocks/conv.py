@@ -19,7 +19,7 @@ from obverse.arithmetic import (
     strided_same_padding,
     whole,
 )
-from obverse.block import Block, Shape, Window, along, by_axis, collapsed, settle, spatial_rank
+from obverse.block import Block, Shape, Window, along, by_axis, collapsed, settle, spatial_rank, transposed_window
 from obverse.blocks.reshaping import Crop
 from obverse.chain import Chain
 from obverse.errors import ShapeError
@@ -125,8 +125,7 @@ class Conv(Block):
         pads = [same_padding(k, d) for k, _, _, d in axes]
         if all(before == after for before, after in pads):
             return self._transposed(shape, collapsed(before for before, _ in pads))
-        crop = pads[:1] if len(set(pads)) == 1 else pads
-        return Chain(self._transposed(shape, 0), Crop(*crop))
+        return Chain(self._transposed(shape, 0), Crop(collapsed(pads)))
 
     def _transposed(self, shape: Shape, padding: Any, output_padding: Any = 0) -> ConvTranspose:
         return ConvTranspose(
@@ -290,12 +289,11 @@ def _size_after_transposed(
 def _window_transposed(
     size: Any, kernel_size: int, stride: int, padding: Any, output_padding: Any, dilation: int
 ) -> Window:
-    # cell j came from the cells i with j = i s - p + t d, so i runs from (j + p - d(k - 1)) / s to (j + p) / s
     reach = extent_of(kernel_size, dilation) - 1
     if padding == "same":
         after = _size_after_transposed(size, kernel_size, stride, padding, output_padding, dilation)
         padding = strided_same_padding(after, kernel_size, stride, dilation)[0]
-    return Window(reach // stride + 1, Fraction(1, stride), Fraction(2 * padding - reach, 2 * stride))
+    return transposed_window(reach, stride, padding)
 
 
 def _halved(cells: int) -> int | Fraction:

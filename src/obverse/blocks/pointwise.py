@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from numbers import Real
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lazy_loader as lazy
 
-from obverse.block import Block, Shape, Window, settle, spatial_rank
+from obverse.block import Block, Shape, Sight, check_number, settle, spatial_rank
 from obverse.errors import ShapeError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from obverse import modules
 else:
     torch = lazy.load("torch")
+    modules = lazy.load("obverse.modules", suppress_warning=True)
 
 __all__ = [
     "ELU",
@@ -25,9 +28,12 @@ __all__ = [
     "Dropout",
     "GroupNorm",
     "Identity",
+    "InstanceNorm",
+    "LayerNorm",
     "LeakyReLU",
     "Mish",
     "Pointwise",
+    "RMSNorm",
     "ReLU",
     "SiLU",
     "Sigmoid",
@@ -137,8 +143,158 @@ class GroupNorm(Block):
     def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
         return {"weight": shape[:1], "bias": shape[:1]} if self.affine else {}
 
-    def windows(self, shape: Shape) -> tuple[Window, ...] | None:
+    def windows(self, shape: Shape) -> Sight:
         return None  # the mean and variance are over all of space
+
+
+@dataclass(frozen=True, repr=False)
+class InstanceNorm(Block):
+    """Normalisation of every channel of every example: `torch.nn.InstanceNorm1d`, `InstanceNorm2d`, `InstanceNorm3d`.
+
+    >>> InstanceNorm().output_shape((16, 1, 1))
+    Traceback (most recent call last):
+        ...
+    obverse.errors.ShapeError: InstanceNorm() at 16×1×1: a single cell has no variance.
+    Put GroupNorm(1) in its place.
+
+    Args:
+        eps: added to the variance, against division by zero.
+        momentum: how much of the running statistics each batch replaces, if they are tracked.
+        affine: whether a channel has a learned scale and offset.
+        track_running_stats: whether statistics are kept for evaluation.
+
+    Source: Ulyanov et al., arXiv:1607.08022.
+
+    Raises:
+        ShapeError: for a single cell, as PyTorch does in training.
+    """
+
+    eps: float = 1e-5
+    momentum: float = 0.1
+    affine: bool = False
+    track_running_stats: bool = False
+
+    pointwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_number(self, "eps", 0)
+        check_number(self, "momentum", 0, 1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        spatial_rank(self, shape)
+        if (prod(shape[1:]) == 1) is True:
+            raise self.refuse(shape, "a single cell has no variance.", "Put GroupNorm(1) in its place.")
+        return shape
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        self.output_shape(shape)
+        layers = (torch.nn.InstanceNorm1d, torch.nn.InstanceNorm2d, torch.nn.InstanceNorm3d)
+        settings = (self.eps, self.momentum, self.affine, self.track_running_stats)
+        return layers[len(shape) - 2](shape[0], *settings, device=device, dtype=dtype)
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return {"weight": shape[:1], "bias": shape[:1]} if self.affine else {}
+
+    def windows(self, shape: Shape) -> Sight:
+        return None  # the mean and variance are over all of space
+
+
+class _ChannelNorm(Block):
+    """A norm over the channels of every position, or over the last axis, whichever holds the features."""
+
+    pointwise: ClassVar[bool] = True
+
+    eps: float | None
+    elementwise_affine: bool
+    channels: Literal["first", "last"]
+
+    def __post_init__(self) -> None:
+        if self.eps is not None:
+            check_number(self, "eps", 0)
+        if self.channels not in ("first", "last"):
+            raise ShapeError(
+                f"channels={self.channels!r} is neither 'first' nor 'last'.",
+                "Leave channels out.",
+                where=type(self).__name__,
+            )
+
+    def features(self, shape: Shape) -> int:
+        """How many numbers are normalised together."""
+        return shape[0] if self.channels == "first" else shape[-1]
+
+    def layers(self) -> Any:
+        """Where the layer is found: PyTorch's own, or one for channels that come first."""
+        return modules if self.channels == "first" else torch.nn
+
+    def windows(self, shape: Shape) -> Sight:
+        # along the last axis it mixes cells, unless that is the only one
+        return super().windows(shape) if self.channels == "first" or len(shape) == 1 else None
+
+
+@dataclass(frozen=True, repr=False)
+class LayerNorm(_ChannelNorm):
+    """Normalisation over the features of every position: `torch.nn.LayerNorm`.
+
+    >>> LayerNorm().parameter_shapes((96, 14, 14)), LayerNorm(channels="last").parameter_shapes((196, 96))
+    ({'weight': (96,), 'bias': (96,)}, {'weight': (96,), 'bias': (96,)})
+
+    Args:
+        eps: added to the variance, against division by zero.
+        elementwise_affine: whether a feature has a learned scale.
+        bias: and a learned offset.
+        channels: `"first"` normalises the channels of every position, as ConvNeXt does; `"last"` the last axis, as
+            PyTorch's own does, for tokens.
+
+    Source: Ba et al., arXiv:1607.06450.
+    """
+
+    eps: float = 1e-5
+    elementwise_affine: bool = True
+    bias: bool = True
+    channels: Literal["first", "last"] = "first"
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        settings = (self.eps, self.elementwise_affine, self.bias)
+        layer: nn.Module = self.layers().LayerNorm(self.features(shape), *settings, device=device, dtype=dtype)
+        return layer
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        names = ("weight", "bias") if self.bias else ("weight",)
+        return dict.fromkeys(names, (self.features(shape),)) if self.elementwise_affine else {}
+
+
+@dataclass(frozen=True, repr=False)
+class RMSNorm(_ChannelNorm):
+    """Division by the root mean square of the features of every position: `torch.nn.RMSNorm`.
+
+    >>> RMSNorm().parameter_shapes((96, 14, 14))
+    {'weight': (96,)}
+
+    Args:
+        eps: added to the mean square; `None` is the smallest step of the dtype.
+        elementwise_affine: whether a feature has a learned scale.
+        channels: `"first"` or `"last"`, as for `LayerNorm`.
+
+    Source: Zhang & Sennrich, arXiv:1910.07467.
+    """
+
+    eps: float | None = None
+    elementwise_affine: bool = True
+    channels: Literal["first", "last"] = "first"
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        settings = (self.eps, self.elementwise_affine)
+        layer: nn.Module = self.layers().RMSNorm(self.features(shape), *settings, device=device, dtype=dtype)
+        return layer
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return {"weight": (self.features(shape),)} if self.elementwise_affine else {}
 
 
 class _Layer(Block):
@@ -431,22 +587,4 @@ def _layer_name(given: Any) -> str:
         f"{named!r} is no layer of torch.nn that keeps every shape.",
         f"Give it {near[0]!r}, or write a block of your own." if near else "Write a block of your own.",
         where="Pointwise",
-    )
-
-
-def check_number(block: Block, name: str, least: float | None = None, most: float | None = None) -> None:
-    """Refuse an argument that is no plain number, or outside its bounds.
-
-    Raises:
-        ShapeError: with the bounds.
-    """
-    value = getattr(block, name)
-    plain = isinstance(value, Real) and not isinstance(value, bool) and value == value
-    if plain and (least is None or value >= least) and (most is None or value <= most):
-        return
-    bounds = {(True, True): "", (False, True): f" of at least {least}", (False, False): f" from {least} to {most}"}
-    raise ShapeError(
-        f"{name} is a number{bounds[least is None, most is None]}; {value!r} was given.",
-        f"Give {name}={least if least is not None else 1}.",
-        where=type(block).__name__,
     )

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
 
 import lazy_loader as lazy
 
-from obverse.arithmetic import extent_of, pool_output_size
-from obverse.block import Block, Shape, Window, along, by_axis, settle, shape_text, spatial_rank
+from obverse.arithmetic import extent_of, pool_output_size, whole
+from obverse.block import (
+    Block,
+    Shape,
+    Window,
+    along,
+    by_axis,
+    check_number,
+    settle,
+    shape_text,
+    spatial_rank,
+    transposed_window,
+)
 from obverse.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -21,7 +33,7 @@ else:
     torch = lazy.load("torch")
     modules = lazy.load("obverse.modules", suppress_warning=True)
 
-__all__ = ["AvgPool", "MaxPool", "NearestUnpool"]
+__all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "LPPool", "MaxPool", "MaxUnpool", "NearestUnpool"]
 
 Size = int | tuple[int, ...]
 
@@ -40,9 +52,11 @@ class MaxPool(Block):
         stride: cells between two windows; `None` means `kernel_size`.
         padding: cells on either side that never win, at most half the kernel.
         dilation: distance between a window's cells.
+        return_indices: hand round the code where the largest values were. The mirror is then `MaxUnpool`, which puts
+            them back; a model says how many numbers go round.
         ceil_mode: keep a last window that is only partly inside.
 
-    Mirror: `NearestUnpool`, which gives every cell the value of a window that covers it, at any size.
+    Mirror: `NearestUnpool`, which gives every cell the value of a window that covers it, at any size; or `MaxUnpool`.
 
     Raises:
         ShapeError: where `torch.nn.MaxPool2d` refuses the shape.
@@ -52,16 +66,29 @@ class MaxPool(Block):
     stride: Size | None = None
     padding: Size = 0
     dilation: Size = 1
+    return_indices: bool = False
     ceil_mode: bool = False
 
     def __post_init__(self) -> None:
         settle(self, kernel_size=1, stride=1, padding=0, dilation=1)
 
+    @property
+    def around(self) -> Literal["", "gives", "takes"]:  # type: ignore[override]
+        """With `return_indices` it hands them round the code."""
+        return "gives" if self.return_indices else ""
+
     def output_shape(self, shape: Shape) -> Shape:
-        return (shape[0], *by_axis(self, shape, pool_output_size, _pool_axes(self, spatial_rank(self, shape))))
+        return (shape[0], *by_axis(self, shape, pool_output_size, pool_axes(self, spatial_rank(self, shape))))
+
+    def numbers_around(self, shape: Shape) -> int:
+        return prod(self.output_shape(shape)) if self.return_indices else 0
 
     def mirror(self, shape: Shape) -> Block:
         self.output_shape(shape)
+        if self.return_indices:
+            return MaxUnpool(
+                self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, tuple(shape[1:])
+            )
         settings = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
         return NearestUnpool(tuple(shape[1:]), *settings)
 
@@ -69,14 +96,17 @@ class MaxPool(Block):
         self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
         self.output_shape(shape)
-        layers: Any = (torch.nn.MaxPool1d, torch.nn.MaxPool2d, torch.nn.MaxPool3d)
+        if self.return_indices:
+            layers: Any = (modules.MaxPoolAround1d, modules.MaxPoolAround2d, modules.MaxPoolAround3d)
+        else:
+            layers = (torch.nn.MaxPool1d, torch.nn.MaxPool2d, torch.nn.MaxPool3d)
         pool: nn.Module = layers[len(shape) - 2](
-            self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode
+            self.kernel_size, self.stride, self.padding, self.dilation, self.return_indices, self.ceil_mode
         )
         return pool
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
-        return tuple(_pool_window(*axis) for axis in _pool_axes(self, len(shape) - 1))
+        return tuple(_pool_window(*axis) for axis in pool_axes(self, len(shape) - 1))
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,7 +114,7 @@ class AvgPool(Block):
     """The mean of every window: `torch.nn.AvgPool1d`, `AvgPool2d` or `AvgPool3d`.
 
     >>> AvgPool(2).output_shape((8, 28, 28)), AvgPool(2).mirror((8, 28, 28))
-    ((8, 14, 14), NearestUnpool((28, 28), 2))
+    ((8, 14, 14), NearestUnpool((28, 28), kernel_size=2))
 
     Shapes: `C×…` to `C×…`, in one to three dimensions.
 
@@ -94,6 +124,7 @@ class AvgPool(Block):
         padding: zeros on either side, at most half the kernel.
         ceil_mode: keep a last window that is only partly inside.
         count_include_pad: whether the padding counts in the mean.
+        divisor_override: what to divide the sum by, in place of the number of cells; not in one dimension.
 
     Mirror: `NearestUnpool`. (The mean is linear; its adjoint would spread every value over its window, divided by the
     cells in it, which dims where windows do not overlap, so that is not what comes back.)
@@ -107,14 +138,17 @@ class AvgPool(Block):
     padding: Size = 0
     ceil_mode: bool = False
     count_include_pad: bool = True
+    divisor_override: int | None = None
 
     def __post_init__(self) -> None:
-        settle(self, kernel_size=1, stride=1, padding=0)
+        settle(self, kernel_size=1, stride=1, padding=0, divisor_override=1)
 
     def output_shape(self, shape: Shape) -> Shape:
         rank = spatial_rank(self, shape)
+        if rank == 1 and self.divisor_override is not None:
+            raise self.refuse(shape, "PyTorch's AvgPool1d has no divisor_override.", "Leave divisor_override out.")
         size_after = _avg_pool3d_size if rank == 3 else pool_output_size
-        return (shape[0], *by_axis(self, shape, size_after, _pool_axes(self, rank)))
+        return (shape[0], *by_axis(self, shape, size_after, pool_axes(self, rank)))
 
     def mirror(self, shape: Shape) -> Block:
         self.output_shape(shape)
@@ -125,13 +159,14 @@ class AvgPool(Block):
     ) -> nn.Module:
         self.output_shape(shape)
         layers: Any = (torch.nn.AvgPool1d, torch.nn.AvgPool2d, torch.nn.AvgPool3d)
+        override = {} if self.divisor_override is None else {"divisor_override": self.divisor_override}
         pool: nn.Module = layers[len(shape) - 2](
-            self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
+            self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, **override
         )
         return pool
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
-        return tuple(_pool_window(*axis) for axis in _pool_axes(self, len(shape) - 1))
+        return tuple(_pool_window(*axis) for axis in pool_axes(self, len(shape) - 1))
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,6 +175,8 @@ class NearestUnpool(Block):
 
     >>> NearestUnpool((27, 28), 2).output_shape((8, 13, 14))    # the pool dropped a row; the last window gives it back
     (8, 27, 28)
+    >>> NearestUnpool((27, 28)).mirror((8, 6, 6))
+    AdaptiveAvgPool((6, 6))
 
     `torch.nn.functional.interpolate` cannot stand in for it: with 13 windows for 27 cells it gives 12 cells the value
     of a window that never saw them.
@@ -148,7 +185,7 @@ class NearestUnpool(Block):
 
     Args:
         size: the spatial sizes to restore, one an axis.
-        kernel_size: of the pooling, like the arguments that follow.
+        kernel_size: of the pooling, like the arguments that follow; `None` for adaptive pooling, which has no other.
         stride: `None` means `kernel_size`.
         padding: cells on either side.
         dilation: distance between a window's cells.
@@ -159,14 +196,14 @@ class NearestUnpool(Block):
 
     The built module takes `forward(x, size=None)`.
 
-    Mirror: the `MaxPool` of the same settings.
+    Mirror: the `MaxPool` of the same settings, or `AdaptiveAvgPool`.
 
     Raises:
         ShapeError: for a shape that pooling `size` does not give.
     """
 
     size: tuple[int, ...]
-    kernel_size: Size
+    kernel_size: Size | None = None
     stride: Size | None = None
     padding: Size = 0
     dilation: Size = 1
@@ -182,41 +219,261 @@ class NearestUnpool(Block):
             )
 
     def output_shape(self, shape: Shape) -> Shape:
-        rank = spatial_rank(self, shape)
-        pooled = MaxPool(self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        if rank != len(self.size):
-            raise self.refuse(shape, f"size={self.size} is for {len(self.size)} axes, and the shape has {rank}.")
-        expected = pooled.output_shape((shape[0], *self.size))
-        if (expected == tuple(shape)) is False:
-            raise self.refuse(
-                shape, f"pooling {shape_text(self.size)} gives {shape_text(expected[1:])}, not {shape_text(shape[1:])}."
-            )
+        check_unpooled(self, shape, self.size, self.mirrored(shape))
         return (shape[0], *self.size)
+
+    def mirrored(self, shape: Shape) -> Block:
+        """The pooling that is undone."""
+        if self.kernel_size is None:
+            return AdaptiveAvgPool(tuple(shape[1:]))
+        return MaxPool(self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode)
 
     def mirror(self, shape: Shape) -> Block:
         self.output_shape(shape)
-        return MaxPool(self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        return self.mirrored(shape)
 
     def build(
         self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
         self.output_shape(shape)
-        axes = [(k, s, p, d) for k, s, p, d, _ in _pool_axes(self, len(shape) - 1)]
+        if self.kernel_size is None:
+            return modules.NearestUnpool(self.size, [None] * len(self.size))
+        axes = [(k, s, p, d) for k, s, p, d, _ in pool_axes(self, len(shape) - 1)]
         return modules.NearestUnpool(self.size, axes)
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
+        if self.kernel_size is None:
+            return tuple([Window(1, *_scaled(n, m)) for n, m in zip(shape[1:], self.size, strict=True)])
         # cell 0 takes window p // s, and a window serves s cells in turn
-        axes = _pool_axes(self, len(shape) - 1)
+        axes = pool_axes(self, len(shape) - 1)
         return tuple(Window(1, Fraction(1, s), Fraction(2 * p + 1 - s, 2 * s)) for _, s, p, _, _ in axes)
 
 
-def _pool_axes(block: Any, rank: int) -> tuple[tuple[Any, ...], ...]:
+@dataclass(frozen=True, repr=False)
+class MaxUnpool(Block):
+    """Values put back where a `MaxPool` had found them: `torch.nn.MaxUnpool1d`, `MaxUnpool2d`, `MaxUnpool3d`.
+
+    >>> pool = MaxPool(2, return_indices=True)
+    >>> pool.mirror((8, 27, 28))
+    MaxUnpool(2, size=(27, 28))
+
+    Where they were is handed round the code, so the two come in pairs: the built module pops it from `around`. What no
+    window chose is zero.
+
+    Shapes: `C×…` to `C×size`.
+
+    Args:
+        kernel_size: of the pooling, like the arguments that follow.
+        stride: `None` means `kernel_size`.
+        padding: cells on either side.
+        dilation: distance between a window's cells.
+        ceil_mode: whether the pooling kept a last window that is only partly inside.
+        size: the spatial sizes to restore; `None` means the smallest that the pooling maps to these.
+
+    Mirror: the `MaxPool` of the same settings, which hands its indices round.
+
+    Source: Zeiler & Fergus, arXiv:1311.2901.
+
+    Raises:
+        ShapeError: for a shape that pooling `size` does not give; from the module, where nothing was handed round.
+    """
+
+    kernel_size: Size
+    stride: Size | None = None
+    padding: Size = 0
+    dilation: Size = 1
+    ceil_mode: bool = False
+    size: tuple[int, ...] | None = None
+
+    around = "takes"
+
+    def __post_init__(self) -> None:
+        settle(self, kernel_size=1, stride=1, padding=0, dilation=1, size=1)
+
+    def _sizes(self, shape: Shape) -> tuple[Any, ...]:
+        if self.size is not None:
+            return self.size
+        axes = pool_axes(self, spatial_rank(self, shape))
+        return tuple(
+            [(n - 1) * s + extent_of(k, d) - 2 * p for n, (k, s, p, d, _) in zip(shape[1:], axes, strict=True)]
+        )
+
+    def output_shape(self, shape: Shape) -> Shape:
+        sizes = self._sizes(shape)
+        check_unpooled(self, shape, sizes, self.mirrored())
+        return (shape[0], *sizes)
+
+    def mirrored(self) -> Block:
+        """The pooling that is undone."""
+        return MaxPool(self.kernel_size, self.stride, self.padding, self.dilation, True, self.ceil_mode)
+
+    def mirror(self, shape: Shape) -> Block:
+        self.output_shape(shape)
+        return self.mirrored()
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        return modules.MaxUnpool(self.output_shape(shape)[1:])
+
+    def windows(self, shape: Shape) -> tuple[Window, ...]:
+        axes = pool_axes(self, len(shape) - 1)
+        return tuple([transposed_window(extent_of(k, d) - 1, s, p) for k, s, p, d, _ in axes])
+
+
+@dataclass(frozen=True, repr=False)
+class LPPool(Block):
+    """The p-norm of every window: `torch.nn.LPPool1d`, `LPPool2d` or `LPPool3d`.
+
+    >>> LPPool(2, 2).output_shape((8, 27, 28)), LPPool(2, 2).mirror((8, 27, 28))
+    ((8, 13, 14), NearestUnpool((27, 28), kernel_size=2))
+
+    Args:
+        norm_type: the p; 1 sums, large ones approach the maximum.
+        kernel_size: cells of a window.
+        stride: cells between two windows; `None` means `kernel_size`.
+        ceil_mode: keep a last window that is only partly inside.
+
+    Mirror: `NearestUnpool`.
+
+    Raises:
+        ShapeError: where `torch.nn.LPPool2d` refuses the shape.
+    """
+
+    norm_type: float
+    kernel_size: Size
+    stride: Size | None = None
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self, kernel_size=1, stride=1)
+        check_number(self, "norm_type", 1)
+
+    def _average(self) -> AvgPool:
+        return AvgPool(self.kernel_size, self.stride, ceil_mode=self.ceil_mode)  # which is how PyTorch computes it
+
+    def output_shape(self, shape: Shape) -> Shape:
+        spatial_rank(self, shape)
+        try:
+            return self._average().output_shape(shape)
+        except ShapeError as error:
+            raise self.refuse(shape, error.reason, "", error.nearest) from None
+
+    def mirror(self, shape: Shape) -> Block:
+        self.output_shape(shape)
+        return self._average().mirror(shape)
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        self.output_shape(shape)
+        layers: Any = (torch.nn.LPPool1d, torch.nn.LPPool2d, torch.nn.LPPool3d)
+        pool: nn.Module = layers[len(shape) - 2](self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
+        return pool
+
+    def windows(self, shape: Shape) -> tuple[Window, ...]:
+        return self._average().windows(shape)
+
+
+@dataclass(frozen=True, repr=False)
+class _Adaptive(Block):
+    """What both adaptive poolings share: windows that are as long as they must be for the size to come out."""
+
+    output_size: int | tuple[int | None, ...] | None
+
+    def __post_init__(self) -> None:
+        sizes = self.output_size
+        if isinstance(sizes, (list, tuple)):
+            kept = tuple([size if size is None else whole("output_size", size, 1) for size in sizes])
+            object.__setattr__(self, "output_size", kept)
+        else:
+            settle(self, output_size=1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        sizes = along(self, ("output_size",), spatial_rank(self, shape))
+        return (shape[0], *[n if size is None else size for n, (size,) in zip(shape[1:], sizes, strict=True)])
+
+    def mirror(self, shape: Shape) -> Block:
+        self.output_shape(shape)
+        return NearestUnpool(tuple(shape[1:]))
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        self.output_shape(shape)
+        layer: nn.Module = getattr(torch.nn, f"{type(self).__name__}{len(shape) - 1}d")(self.output_size)
+        return layer
+
+    def windows(self, shape: Shape) -> tuple[Window, ...]:
+        after = self.output_shape(shape)[1:]
+        return tuple([Window(_longest(n, o), *_scaled(o, n)) for n, o in zip(shape[1:], after, strict=True)])
+
+
+@dataclass(frozen=True, repr=False)
+class AdaptiveAvgPool(_Adaptive):
+    """The mean of as many windows as shall come out: `torch.nn.AdaptiveAvgPool1d` to `3d`.
+
+    >>> AdaptiveAvgPool(1).output_shape((512, 7, 9)), AdaptiveAvgPool(1).mirror((512, 7, 9))
+    ((512, 1, 1), NearestUnpool((7, 9)))
+
+    In front of `Flatten` and `Linear` it makes a code of fixed length from an input of any size.
+
+    Args:
+        output_size: the sizes to give out: one for all axes, or one an axis; `None` keeps an axis.
+
+    Mirror: `NearestUnpool` to the sizes there were.
+    """
+
+
+@dataclass(frozen=True, repr=False)
+class AdaptiveMaxPool(_Adaptive):
+    """The maximum of as many windows as shall come out: `torch.nn.AdaptiveMaxPool1d` to `3d`.
+
+    >>> AdaptiveMaxPool((None, 1)).output_shape((512, 7, 9))
+    (512, 7, 1)
+
+    Args:
+        output_size: the sizes to give out: one for all axes, or one an axis; `None` keeps an axis.
+
+    Mirror: `NearestUnpool` to the sizes there were.
+    """
+
+
+def _longest(size: int, windows: int) -> int:
+    """Cells of the longest window, from ⌊j n / o⌋ to ⌈(j + 1) n / o⌉."""
+    return max(-(-(j + 1) * size // windows) - j * size // windows for j in range(windows))
+
+
+def _scaled(size: int, after: int) -> tuple[Fraction, Fraction]:
+    """Stride and centre where `size` cells are spread evenly over `after`."""
+    return Fraction(size, after), Fraction(size - after, 2 * after)
+
+
+def check_unpooled(block: Block, shape: Shape, sizes: tuple[Any, ...], pool: Block) -> None:
+    """Refuse a shape that pooling the given sizes does not give.
+
+    Raises:
+        ShapeError: with what it gives.
+    """
+    rank = spatial_rank(block, shape)
+    if rank != len(sizes):
+        raise block.refuse(shape, f"size={sizes} is for {len(sizes)} axes, and the shape has {rank}.")
+    expected = pool.output_shape((shape[0], *sizes))
+    if any((given != wanted) is True for given, wanted in zip(shape, expected, strict=True)):
+        raise block.refuse(
+            shape, f"pooling {shape_text(sizes)} gives {shape_text(expected[1:])}, not {shape_text(shape[1:])}."
+        )
+
+
+def pool_axes(block: Any, rank: int) -> tuple[tuple[Any, ...], ...]:
     """Kernel, stride, padding, dilation and ceil_mode along every axis."""
-    names = ("kernel_size", "stride", "padding", *(("dilation",) if hasattr(block, "dilation") else ()))
+    names = tuple([name for name in ("kernel_size", "stride", "padding", "dilation") if hasattr(block, name)])
     return tuple((*_pool_defaults(*axis), block.ceil_mode) for axis in along(block, names, rank))
 
 
-def _pool_defaults(kernel_size: int, stride: int | None, padding: int, dilation: int = 1) -> tuple[int, int, int, int]:
+def _pool_defaults(
+    kernel_size: int, stride: int | None, padding: int = 0, dilation: int = 1
+) -> tuple[int, int, int, int]:
     return kernel_size, kernel_size if stride is None else stride, padding, dilation
 
 

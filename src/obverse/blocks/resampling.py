@@ -1,4 +1,4 @@
-"""Sizes made larger or smaller by a rule: Upsample."""
+"""Sizes made larger or smaller by a rule: Upsample, PixelShuffle, PixelUnshuffle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ else:
     torch = lazy.load("torch")
     modules = lazy.load("obverse.modules", suppress_warning=True)
 
-__all__ = ["Upsample"]
+__all__ = ["PixelShuffle", "PixelUnshuffle", "Upsample"]
 
 MODES = {
     "nearest": (1, 2, 3),
@@ -121,6 +121,114 @@ class Upsample(Block):
         # linear interpolation sees 2 cells, cubic 4, an area as many as it shrinks by and what juts out on either side
         after = self.output_shape(shape)
         return tuple(_resize_window(self.mode, n, m) for n, m in zip(shape[1:], after[1:], strict=True))
+
+
+@dataclass(frozen=True, repr=False)
+class PixelShuffle(Block):
+    """Channels spread out over space: `torch.nn.PixelShuffle`, in one to three dimensions.
+
+    >>> PixelShuffle(2).output_shape((32, 7, 7)), PixelShuffle(2).output_shape((32, 7))
+    ((8, 14, 14), (16, 14))
+
+    Args:
+        upscale_factor: the factor by which sizes grow; its power of the rank divides the channels.
+
+    Mirror: `PixelUnshuffle` by the same factor.
+
+    Source: Shi et al., arXiv:1609.05158.
+
+    Raises:
+        ShapeError: for channels that cannot be spread evenly.
+    """
+
+    upscale_factor: int
+
+    adjoint = True
+
+    def __post_init__(self) -> None:
+        settle(self, upscale_factor=1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        cells = self.upscale_factor ** spatial_rank(self, shape)
+        if (shape[0] % cells != 0) is True:
+            raise self.refuse(
+                shape,
+                f"{shape[0]} channels cannot be spread over {cells} cells each.",
+                f"Put Conv({-(-shape[0] // cells) * cells}, 1) in front of it.",
+            )
+        return (shape[0] // cells, *[size * self.upscale_factor for size in shape[1:]])
+
+    def mirror(self, shape: Shape) -> Block:
+        self.output_shape(shape)
+        return PixelUnshuffle(self.upscale_factor)
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        self.output_shape(shape)
+        if len(shape) == 3:
+            return torch.nn.PixelShuffle(self.upscale_factor)
+        return modules.shuffle(self.upscale_factor, len(shape) - 1, "shuffle")
+
+    def windows(self, shape: Shape) -> tuple[Window, ...]:
+        return (Window(1, Fraction(1, self.upscale_factor), _offset(self.upscale_factor)),) * (len(shape) - 1)
+
+
+@dataclass(frozen=True, repr=False)
+class PixelUnshuffle(Block):
+    """Space packed into channels: `torch.nn.PixelUnshuffle`, in one to three dimensions.
+
+    >>> PixelUnshuffle(2).output_shape((8, 14, 14))
+    (32, 7, 7)
+
+    Args:
+        downscale_factor: the factor by which sizes shrink, which divides them.
+
+    Mirror: `PixelShuffle` by the same factor.
+
+    Raises:
+        ShapeError: for sizes that the factor does not divide.
+    """
+
+    downscale_factor: int
+
+    adjoint = True
+
+    def __post_init__(self) -> None:
+        settle(self, downscale_factor=1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        factor, rank = self.downscale_factor, spatial_rank(self, shape)
+        return (shape[0] * factor**rank, *by_axis(self, shape, _divided, ((factor,),) * rank))
+
+    def mirror(self, shape: Shape) -> Block:
+        self.output_shape(shape)
+        return PixelShuffle(self.downscale_factor)
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        self.output_shape(shape)
+        if len(shape) == 3:
+            return torch.nn.PixelUnshuffle(self.downscale_factor)
+        return modules.shuffle(self.downscale_factor, len(shape) - 1, "unshuffle")
+
+    def windows(self, shape: Shape) -> tuple[Window, ...]:
+        factor = self.downscale_factor
+        return (Window(factor, factor, Fraction(factor - 1, 2)),) * (len(shape) - 1)
+
+
+def _divided(size: Any, factor: int) -> Any:
+    if (size % factor != 0) is True:
+        raise ShapeError(
+            f"{factor} does not divide the {size} cells.", f"Put Pad((0, {-size % factor})) in front of it."
+        )
+    return size // factor
+
+
+def _offset(factor: int) -> Fraction:
+    """Where the first of `factor` cells lies in the cell that they came from."""
+    return Fraction(1 - factor, 2 * factor)
 
 
 def _resize_window(mode: str, size: int, after: int) -> Window:

@@ -110,12 +110,13 @@ class Unflatten(Block):
     def _lengths(self, shape: Shape) -> tuple[int, tuple[int, ...]]:
         axis = _axis(self, "dim", shape)
         known = prod(size for size in self.unflattened_size if size != -1)
-        folds = shape[axis] % known == 0 if -1 in self.unflattened_size else shape[axis] == known
+        open_ended = -1 in self.unflattened_size
+        folds = shape[axis] % known == 0 if open_ended else shape[axis] == known
         if folds is False:
+            takes = f"{shape_text(self.unflattened_size)}, which takes {'multiples of ' * open_ended}{known}"
             raise self.refuse(
                 shape,
-                f"the {shape[axis]} cells of axis {axis + 1} cannot be folded into "
-                f"{shape_text(self.unflattened_size)}, which takes {'multiples of ' * (-1 in self.unflattened_size)}{known}.",
+                f"the {shape[axis]} cells of axis {axis + 1} cannot be folded into {takes}.",
                 f"Put Linear({known}) in front of it.",
             )
         return axis, tuple(shape[axis] // known if size == -1 else size for size in self.unflattened_size)

@@ -1,0 +1,53 @@
+# `make` lists the commands. Everything is installed into .venv: the first time, and again when pyproject.toml changes.
+
+PYTHON ?= python3
+JOBS ?= 2
+ARGS ?=
+
+# MkDocs stays below 2 in pyproject.toml; the theme need not say so at every build.
+export NO_MKDOCS_2_WARNING := 1
+
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.examples ## train the MNIST autoencoder and draw it; ARGS="--epochs 5" passes options on
+	.venv/bin/python examples/mnist.py $(ARGS)
+
+test: .venv/.dev ## check everything: style, types, the built docs, tests
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/mkdocs --quiet build --strict
+	.venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --benchmark-disable $(ARGS)
+
+bench: .venv/.dev ## time what must stay fast
+	.venv/bin/pytest tests/benchmarks $(ARGS)
+
+docs: .venv/.dev ## serve the docs at http://127.0.0.1:8000, rebuilt as you write
+	.venv/bin/mkdocs serve
+
+clean: ## remove .venv, the built docs and all caches; runs/ stays
+	rm -rf .venv site build dist .hypothesis .benchmarks .mypy_cache .pytest_cache .ruff_cache
+	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "obverse needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.examples: .venv/.made pyproject.toml
+	@echo "Installing obverse with what the examples need (PyTorch among it: some minutes the first time) ..."
+	@$(PIP) install --editable '.[examples]'
+	@touch $@
+
+.venv/.dev: .venv/.made pyproject.toml
+	@echo "Installing obverse with what its tests need (PyTorch among it: some minutes the first time) ..."
+	@$(PIP) install --editable '.[dev]'
+	@touch $@ .venv/.examples
+
+.PHONY: help demo test bench docs clean

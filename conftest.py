@@ -1,0 +1,102 @@
+"""Run the blocks of code in README.md, in docs/ and in docstrings.
+
+What a fenced block is, its language says:
+
+* `python` is run, the blocks of a page one after another in one namespace; with prompts, as a doctest.
+* `text` is what the block above it printed.
+* `sh` holds `make` commands, which are rehearsed.
+
+A block of any other kind, or one that cannot be run, has a comment above it: `<!-- not run: the reason -->`.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from difflib import unified_diff
+from io import StringIO
+from pathlib import Path
+from unittest import SkipTest
+
+import pytest
+from sybil import Document, Example, Region, Sybil
+from sybil.document import PythonDocStringDocument
+from sybil.evaluators.doctest import DocTestEvaluator
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.abstract.doctest import DocTestStringParser
+from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
+
+ROOT = Path(__file__).parent
+NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+?) -->\s*\Z", re.DOTALL)
+
+lex = FencedCodeBlockLexer("[^\n]*")
+doctests = DocTestStringParser(DocTestEvaluator())
+run = PythonEvaluator()
+
+
+def fences(document: Document) -> Iterator[Region]:
+    """Every fenced block of a page, with the function that tries it."""
+    for fence in lex(document):
+        language, source = fence.lexemes["language"].strip(), fence.lexemes["source"]
+        excused = NOT_RUN.search(document.text[: fence.start])
+        if excused is None and language == "python" and source.startswith(">>>"):
+            for example in doctests(source, document.path):
+                example.adjust(fence, source)
+                yield example
+            continue
+        fence.parsed = source
+        fence.evaluator = excuse if excused else TRIALS.get(language, refuse)
+        yield fence
+
+
+def excuse(example: Example) -> None:
+    """Skip a block, for the reason above it."""
+    found = NOT_RUN.search(example.document.text[: example.start])
+    assert found
+    raise SkipTest(" ".join(found["reason"].split()))
+
+
+def run_printing(example: Example) -> None:
+    """Run a block and keep what it prints."""
+    with redirect_stdout(StringIO()) as printed:
+        run(example)
+    example.namespace["_printed"] = printed.getvalue()
+
+
+def compare(example: Example) -> str:
+    """Hold a block against what the one above it printed."""
+    printed, shown = (
+        [line.rstrip() for line in text.strip("\n").splitlines()]
+        for text in (example.namespace.pop("_printed", ""), str(example.parsed))
+    )
+    return "\n".join(unified_diff(shown, printed, "on the page", "printed", lineterm=""))
+
+
+def rehearse(example: Example) -> str:
+    """Let make say what it would do."""
+    for command in str(example.parsed).split("\n"):
+        line, *_ = command.split("#")
+        if line.strip() and not line.startswith("make"):
+            return refuse(example)
+        if line.strip():
+            subprocess.run([*line.split(), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+    return ""
+
+
+def refuse(example: Example) -> str:
+    """Say what a block that nothing tries must have."""
+    return f"nothing runs this block; put <!-- not run: the reason --> above it\n{example.parsed}"
+
+
+TRIALS = {"python": run_printing, "text": compare, "sh": rehearse}
+
+PAGES = Sybil(parsers=[fences], patterns=["README.md", "CONTRIBUTING.md", "docs/*.md", "docs/**/*.md"])
+DOCSTRINGS = Sybil(parsers=[fences], path="src", pattern="*.py", document_types={".py": PythonDocStringDocument})
+
+pytest_collect_file = (PAGES + DOCSTRINGS).pytest()
+
+
+@pytest.fixture(scope="session")
+def pages() -> Sybil:
+    """What finds the blocks of the pages."""
+    return PAGES

@@ -1,0 +1,291 @@
+"""Blocks side by side: Residual and Parallel, which are graphs drawn for you."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import lcm
+from typing import TYPE_CHECKING, Any, Literal
+
+import lazy_loader as lazy
+
+from obverse.block import Block, Shape, Sight, passing, shape_text, variadic
+from obverse.blocks.conv import Conv
+from obverse.blocks.pointwise import Identity
+from obverse.blocks.resampling import Upsample
+from obverse.chain import Chain
+from obverse.errors import ShapeError
+from obverse.graph import Concat, Copy, Graph, Junction, Node, Split, Sum
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from obverse import modules
+else:
+    modules = lazy.load("obverse.modules", suppress_warning=True)
+
+__all__ = ["Parallel", "Residual"]
+
+
+class _Drawn(Block):
+    """A block that stands on a graph, which it draws for a shape."""
+
+    def graph(self, shape: Shape) -> Graph:
+        """The graph that does the work."""
+        raise NotImplementedError
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.graph(shape).output_shape(shape)
+
+    def mirror(self, shape: Shape) -> Block:
+        return self.graph(shape).mirror(shape)
+
+    def build(
+        self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        self.output_shape(shape)
+        return modules.Wired(self.graph(shape), shape, device, dtype)
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return self.graph(shape).parameter_shapes(shape)
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return self.graph(shape).multiply_adds(shape)
+
+    def windows(self, shape: Shape) -> Sight:
+        return self.graph(shape).windows(shape)
+
+    def numbers_around(self, shape: Shape) -> int:
+        return self.graph(shape).numbers_around(shape)
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Parallel(_Drawn):
+    """Blocks side by side on the same input, or on shares of it.
+
+    >>> from obverse import Conv
+    >>> inception = Parallel(Conv(8, 1), Conv(16, 3, padding=1), join="concat")
+    >>> inception.output_shape((3, 28, 28))
+    (24, 28, 28)
+    >>> inception.mirror((3, 28, 28))    # a concatenation mirrors to a split, a copy to a sum
+    Parallel(ConvTranspose(3, 1), ConvTranspose(3, 3, padding=1), fan=(8, 16))
+
+    Args:
+        *branches: at least one block.
+        fan: `"copy"` gives every branch the whole input; sizes give each its share of the channels.
+        join: `"add"`, or `"concat"` along the channels.
+
+    Mirror: the branches' mirrors, with fan and join exchanged.
+
+    Raises:
+        ShapeError: for branches whose shapes cannot be joined, or sizes that do not add up to the channels.
+    """
+
+    branches: tuple[Block, ...] = variadic()
+    fan: Literal["copy"] | tuple[int, ...] = "copy"
+    join: Literal["add", "concat"] = "add"
+
+    def __init__(self, *branches: Block, fan: Any = "copy", join: Any = "add") -> None:
+        object.__setattr__(self, "branches", Chain(*branches).blocks if branches else ())
+        object.__setattr__(self, "fan", tuple(fan) if isinstance(fan, list) else fan)
+        object.__setattr__(self, "join", join)
+        _check_parallel(self)
+
+    @property
+    def adjoint(self) -> bool:  # type: ignore[override]
+        """Copies and sums, splits and concatenations are each other's transposes."""
+        return all(branch.adjoint for branch in self.branches)
+
+    @property
+    def around(self) -> Literal["", "gives", "takes"]:  # type: ignore[override]
+        """What the branches do."""
+        return passing(self.branches)
+
+    def graph(self, shape: Shape) -> Graph:
+        """Fan, branches, join."""
+        number = len(self.branches)
+        fan: Junction = Copy(number) if self.fan == "copy" else Split(self.fan)
+        join: Junction = Sum(number) if self.join == "add" else Concat()
+        inside, outside = tuple(range(1, number + 1)), tuple(range(number + 1, 2 * number + 1))
+        branches = [Node(str(at), branch, (inside[at],), (outside[at],)) for at, branch in enumerate(self.branches)]
+        if self.around == "takes":  # what was given last is taken first
+            branches.reverse()
+        return Graph(Node("fan", fan, (0,), inside), *branches, Node("join", join, outside, (2 * number + 1,)))
+
+    def mirror(self, shape: Shape) -> Block:
+        graph = self.graph(shape)
+        wires = graph.wires(shape)
+        at = {int(node.name): wires[node.takes[0]] for node in graph.nodes[1:-1]}
+        after = [wires[wire] for wire in graph.nodes[-1].takes]
+        return Parallel(
+            *[branch.mirror(at[place]) for place, branch in enumerate(self.branches)],
+            fan="copy" if self.join == "add" else tuple([out[0] for out in after]),
+            join="add" if self.fan == "copy" else "concat",
+        )
+
+
+def _check_parallel(block: Parallel) -> None:
+    if not block.branches:
+        raise ShapeError("it has at least one branch.", "Give it blocks, or write Identity().", where="Parallel()")
+    if block.join not in ("add", "concat"):
+        raise ShapeError(f"join={block.join!r} is neither 'add' nor 'concat'.", "Give join='add'.", where="Parallel")
+    if block.fan == "copy":
+        return
+    whole = isinstance(block.fan, tuple) and all(type(size) is int and size > 0 for size in block.fan)
+    if not whole or len(block.fan) != len(block.branches):
+        raise ShapeError(
+            f"fan is 'copy', or a number of channels for each of {len(block.branches)} branches; "
+            f"{block.fan!r} was given.",
+            "Give fan='copy'.",
+            where="Parallel",
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Residual(_Drawn):
+    """A block and a way around it, added: He et al., arXiv:1512.03385.
+
+    >>> from obverse import Chain, Conv, ReLU
+    >>> Residual(Chain(Conv(8, 3, padding=1), ReLU())).mirror((8, 28, 28))    # the activation survives
+    Residual(Chain(ReLU(), ConvTranspose(8, 3, padding=1)))
+
+    Where the body changes the shape, the way around is worked out, if one fits at every size:
+
+    >>> Residual(Conv(16, 3, stride=2, padding=1)).shortcut_at((8, 28, 28))
+    Conv(16, 1, stride=2)
+    >>> Residual(Conv(16, 3, stride=2)).output_shape((8, 28, 28))
+    Traceback (most recent call last):
+        ...
+    obverse.errors.ShapeError: Residual(Conv(16, 3, stride=2)) at 8×28×28: the body gives 16×13×13, \
+which no 1×1 convolution gives at every size.
+    Give it shortcut=Conv(16, 3, stride=2).
+
+    Args:
+        body: what is learned.
+        shortcut: the way around. `None` means: nothing at all if the body keeps every shape; otherwise
+            `Conv(channels, 1, stride=…)` if that has the body's sizes, at every size and not only here.
+
+    Mirror: the mirrors of body and shortcut, added.
+
+    Raises:
+        ShapeError: where body and shortcut cannot be added, with a shortcut to paste.
+    """
+
+    body: Block
+    shortcut: Block | None = None
+
+    def __post_init__(self) -> None:
+        for part in (self.body, self.shortcut):
+            if part is not None:
+                Chain(part)  # which refuses what is no block
+
+    @property
+    def adjoint(self) -> bool:  # type: ignore[override]
+        """A sum of two ways is as linear as they are."""
+        return self.body.adjoint and (self.shortcut is None or self.shortcut.adjoint)
+
+    @property
+    def around(self) -> Literal["", "gives", "takes"]:  # type: ignore[override]
+        """What body and shortcut do."""
+        return passing([self.body, *([] if self.shortcut is None else [self.shortcut])])
+
+    def shortcut_at(self, shape: Shape) -> Block:
+        """The way around, as given or as worked out.
+
+        Raises:
+            ShapeError: where none was given and none can be worked out, with one to paste.
+        """
+        if self.shortcut is not None:
+            return self.shortcut
+        known: dict[tuple[Any, int], Block | None] = self.__dict__.setdefault("_known", {})
+        key = (shape[0], len(shape))
+        if key not in known:  # channels and rank settle it: the tree must not depend on the size
+            known[key] = _worked_out(self.body, *key, shape)
+        found = known[key]
+        if found is not None:
+            return found
+        after = self.body.output_shape(shape)
+        fits = next((b for b in _candidates(self.body, shape, after) if _agree(self.body, b, shape)), None)
+        raise self.refuse(
+            shape,
+            f"the body gives {shape_text(after)}, which no 1×1 convolution gives at every size.",
+            "Give it a shortcut of its own." if fits is None else f"Give it shortcut={fits!r}.",
+        )
+
+    def graph(self, shape: Shape) -> Graph:
+        """A copy, two ways, a sum."""
+        ways = [Node("body", self.body, (1,), (3,)), Node("shortcut", self.shortcut_at(shape), (2,), (4,))]
+        if self.around == "takes":  # what was given last is taken first
+            ways.reverse()
+        return Graph(Node("fan", Copy(2), (0,), (1, 2)), *ways, Node("join", Sum(2), (3, 4), (5,)))
+
+    def mirror(self, shape: Shape) -> Block:
+        self.output_shape(shape)
+        shortcut = self.shortcut_at(shape)
+        if self.shortcut is not None or shortcut != Identity():
+            return Residual(self.body.mirror(shape), shortcut.mirror(shape))
+        mirror = Residual(self.body.mirror(shape))
+        # the mirror of a body that keeps every shape keeps it, too: known, and not to be worked out again
+        mirror.__dict__["_known"] = {(shape[0], len(shape)): shortcut}
+        return mirror
+
+
+def _worked_out(body: Block, channels: Any, rank: int, shape: Shape) -> Block | None:
+    after = body.output_shape(shape)
+    if len(after) != len(shape):
+        return None
+    if (after[0] == channels) is True and _agree(body, Identity(), shape):
+        return Identity()
+    jumps = _jumps(body, shape)
+    if not jumps or not all(type(jump) is int and jump > 0 for jump in jumps):
+        return None
+    projection = Conv(after[0], 1, stride=jumps[0] if len(set(jumps)) == 1 else jumps)
+    return projection if _agree(body, projection, shape) else None
+
+
+def _jumps(body: Block, shape: Shape) -> tuple[Any, ...]:
+    return tuple([window.stride for window in body.windows(shape) or ()])
+
+
+def _agree(body: Block, other: Block, shape: Shape) -> bool:
+    """Whether two blocks give the same sizes for every size along every axis.
+
+    A size formula made of floors repeats itself, a step further, after as many cells as its strides multiply to; so two
+    such periods settle it, and the small sizes, where windows are cut off, are tried as well.
+    """
+    rank = len(shape) - 1
+    if not rank:
+        return body.output_shape(shape) == other.output_shape(shape)
+    jumps = [jump for jump in (*_jumps(body, shape), *_jumps(other, shape)) if type(jump) is int and jump > 0]
+    most = 2 * lcm(*jumps) + 16 if jumps else 32
+    tried = {size + more for size in (0, *shape[1:]) for more in range(1, most)}
+    return all(_same(body, other, (shape[0], *(size,) * rank)) for size in sorted(tried)) and _same(body, other, shape)
+
+
+def _same(body: Block, other: Block, shape: Shape) -> bool:
+    """Whether the body refuses a shape, or both give the same sizes."""
+    sizes = _sizes(body, shape)
+    return sizes is None or sizes == _sizes(other, shape)
+
+
+def _sizes(block: Block, shape: Shape) -> Shape | None:
+    try:
+        return block.output_shape(shape)[1:]
+    except ShapeError:
+        return None
+
+
+def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
+    """Shortcuts worth trying, plainest first."""
+    jumps = _jumps(body, shape)
+    if len(after) != len(shape) or not jumps:
+        return
+    if len(set(jumps)) == 1 and jumps[0] < 1:
+        yield Chain(Upsample(scale_factor=int(1 / jumps[0])), Conv(after[0], 1))
+    if all(type(jump) is int and jump > 0 for jump in jumps):
+        stride = jumps[0] if len(set(jumps)) == 1 else jumps
+        most = max(window.size for window in body.windows(shape) or ())
+        for kernel_size in range(1, most + 1):
+            for padding in range(kernel_size // 2 + 1):
+                yield Conv(after[0], kernel_size, stride=stride, padding=padding)

@@ -1,0 +1,45 @@
+"""What the pages say: their blocks are found, their lists are complete, their numbers hold."""
+
+import re
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from sybil import Sybil
+
+import obverse
+from obverse import Autoencoder, Chain, Conv, ReLU, Sigmoid
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+PUBLIC = [f"obverse.{name}" for name in obverse.__all__]
+PUBLIC += [f"obverse.arithmetic.{name}" for name in obverse.arithmetic.__all__]
+
+
+@pytest.mark.parametrize(("page", "least"), [("README.md", 3), ("CONTRIBUTING.md", 1), ("docs/quickstart.md", 8)])
+def test_the_blocks_of_a_page_are_found(pages: Sybil, page: str, least: int) -> None:
+    fences = re.findall(r"^```\w+$", (ROOT / page).read_text(), re.MULTILINE)
+    examples = list(pages.parse(ROOT / page))
+    assert len(examples) >= len(fences) >= least
+
+
+def test_every_page_is_one_that_is_tried(pages: Sybil) -> None:
+    assert [page for page in PAGES if not pages.should_parse(page)] == []
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_stands_on_exactly_one_page_of_the_reference(name: str) -> None:
+    said = Counter(re.findall(r"^::: (\S+)$", "\n".join(page.read_text() for page in PAGES), re.MULTILINE))
+    assert said[name] == 1, f"put `::: {name}` on one page under docs/api"
+
+
+def test_the_readme_counts_right() -> None:
+    encoder = Chain(Conv(16, 3, stride=2, padding=1), ReLU(), Conv(32, 3, stride=2, padding=1), ReLU(), Conv(12, 7))
+    model = Autoencoder(encoder, (1, 28, 28), output=Sigmoid()).eval()
+    restored = 0
+    for sizes in product(range(27, 36), repeat=2):
+        images = torch.zeros(1, 1, *sizes)
+        restored += model(images)[0].shape == images.shape
+    assert restored == 9 + 72
