@@ -30,7 +30,9 @@ def mnist():
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    threads = torch.get_num_threads()
     yield module
+    torch.set_num_threads(threads)
     del sys.modules[spec.name]
 
 
@@ -106,14 +108,9 @@ def test_a_seed_repeats_a_run_and_two_processes_reach_the_numbers_of_one(finishe
 
 def test_the_same_seed_gives_the_same_run(finished, mnist, digits, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(mnist, "load_digits", lambda _: digits)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for seed in (0, 1):
-            arguments = ["--epochs", "2", "--batch-size", "64", "--seed", str(seed), "--out", str(tmp_path / str(seed))]
-            assert mnist.main(arguments) == 0
-    finally:
-        torch.set_num_threads(threads)
+    for seed in (0, 1):
+        arguments = ["--epochs", "2", "--batch-size", "64", "--seed", str(seed), "--out", str(tmp_path / str(seed))]
+        assert mnist.main(arguments) == 0
     assert losses_in(tmp_path / "0") == losses_in(finished[1]) != losses_in(tmp_path / "1")
     assert (tmp_path / "0" / "weights.safetensors").read_bytes() == (finished[1] / "weights.safetensors").read_bytes()
     assert capsys.readouterr().err == ""
