@@ -7,7 +7,7 @@ ARGS ?=
 # MkDocs stays below 2 in pyproject.toml; the theme need not say so at every build.
 export NO_MKDOCS_2_WARNING := 1
 
-PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,7 +1,9 @@
 """What the pages say: their blocks are found, their lists are complete, their numbers hold."""
 
+import ast
 import re
 from collections import Counter
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -9,13 +11,15 @@ import pytest
 import torch
 from sybil import Sybil
 
-import obverse
+import obverse.drawing
+import obverse.testing.strategies
+import obverse.training
 from obverse import Autoencoder, Chain, Conv, ReLU, Sigmoid
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
-PUBLIC = [f"obverse.{name}" for name in obverse.__all__]
-PUBLIC += [f"obverse.arithmetic.{name}" for name in obverse.arithmetic.__all__]
+DOORS = [obverse, obverse.arithmetic, obverse.training, obverse.drawing, obverse.testing.strategies]
+PUBLIC = [f"{door.__name__}.{name}" for door in DOORS for name in door.__all__]
 
 
 @pytest.mark.parametrize(("page", "least"), [("README.md", 3), ("CONTRIBUTING.md", 1), ("docs/quickstart.md", 8)])
@@ -43,3 +47,30 @@ def test_the_readme_counts_right() -> None:
         images = torch.zeros(1, 1, *sizes)
         restored += model(images)[0].shape == images.shape
     assert restored == 9 + 72
+
+
+def rooms() -> list[str]:
+    """The rooms that docs/design.md draws, from the top down, as module names."""
+    drawn = re.findall(r"^  (\w+)(?:\.py|/)  ", (ROOT / "docs/design.md").read_text(), re.MULTILINE)
+    return [f"obverse.{room}" for room in drawn if room != "__init__"]
+
+
+def room_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The rooms that a file imports when it is itself imported."""
+    for statement in ast.parse(file.read_text()).body:
+        if isinstance(statement, ast.ImportFrom) and statement.module and statement.module.startswith("obverse."):
+            yield room_of(statement.module)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "src/obverse").rglob("*.py")), ids=lambda file: file.stem)
+def test_a_file_imports_only_from_rooms_above_it(file: Path) -> None:
+    room = room_of(".".join(file.relative_to(ROOT / "src").with_suffix("").parts))
+    if room == "obverse.__init__":
+        return
+    assert room in rooms(), f"draw {room} in docs/design.md"
+    allowed = [*rooms()[: rooms().index(room)], room]
+    assert [other for other in imports(file) if other not in allowed] == []

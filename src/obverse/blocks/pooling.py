@@ -401,7 +401,11 @@ class _Adaptive(Block):
         self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
         self.output_shape(shape)
-        layer: nn.Module = getattr(torch.nn, f"{type(self).__name__}{len(shape) - 1}d")(self.output_size)
+        rank = len(shape) - 1
+        sizes = tuple([size for (size,) in along(self, ("output_size",), rank)])
+        if sizes == (None,):  # which PyTorch refuses in one dimension alone
+            return torch.nn.Identity()
+        layer: nn.Module = getattr(torch.nn, f"{type(self).__name__}{rank}d")(sizes if rank > 1 else sizes[0])
         return layer
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:

@@ -233,8 +233,9 @@ def _write_label(sheet: _Sheet, x: float, y: float, row: _Row) -> None:
     label = _shortened(row.layer + row.followers)
     layer, followers = label[: len(row.layer)], label[len(row.layer) :]
     text = sheet.axes.text(x, y, layer, color=sheet.colours.ink, va="center", **FONT)
-    how: dict[str, Any] = {"xy": (1, 0), "xycoords": text, "va": "bottom", "annotation_clip": False}
-    sheet.axes.annotate(followers, color=sheet.colours.quiet, **how, **FONT)
+    if followers:
+        how: dict[str, Any] = {"xy": (1, 0), "xycoords": text, "va": "bottom", "annotation_clip": False}
+        sheet.axes.annotate(followers, color=sheet.colours.quiet, **how, **FONT)
 
 
 def _colour(number: int, waist: int, colours: Colours) -> str:
