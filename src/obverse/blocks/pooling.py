@@ -368,7 +368,10 @@ class LPPool(Block):
     ) -> nn.Module:
         self.output_shape(shape)
         layers: Any = (torch.nn.LPPool1d, torch.nn.LPPool2d, torch.nn.LPPool3d)
-        pool: nn.Module = layers[len(shape) - 2](self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
+        kernel: Any = self.kernel_size
+        if len(shape) == 2 and isinstance(kernel, tuple):  # PyTorch's LPPool1d, and it alone, multiplies by it
+            kernel = kernel[0]
+        pool: nn.Module = layers[len(shape) - 2](self.norm_type, kernel, self.stride, self.ceil_mode)
         return pool
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
