@@ -148,6 +148,9 @@ class Sum(nn.Module):
     """Tensors, added."""
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        # PyTorch would stretch a size of 1; while tracing no size is compared
+        if not torch.compiler.is_compiling() and any(other.shape != tensors[0].shape for other in tensors):
+            raise ShapeError(f"shapes that differ cannot be added: {[tuple(tensor.shape) for tensor in tensors]}.")
         return (sum(tensors[1:], start=tensors[0]),)
 
 
