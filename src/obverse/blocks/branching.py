@@ -248,7 +248,9 @@ def _worked_out(body: Block, channels: Any, rank: int, shape: Shape) -> Block | 
 
 
 def _jumps(body: Block, shape: Shape) -> tuple[Any, ...]:
-    return tuple([window.stride for window in body.windows(shape) or ()])
+    blocks = [body] if not isinstance(body, Chain) else [block for _, block in body.links if not block.pointwise]
+    sight = Chain(*blocks).windows(shape) if blocks else None  # a norm sees everything, and moves nothing
+    return tuple([window.stride for window in sight or ()])
 
 
 def _agree(body: Block, other: Block, shape: Shape) -> bool:
