@@ -2,7 +2,8 @@
 
 What a fenced block is, its language says:
 
-* `python` is run, the blocks of a page one after another in one namespace; with prompts, as a doctest.
+* `python` is run, the blocks of a page one after another in one namespace.
+* `pycon` is a session, tried as a doctest.
 * `text` is what the block above it printed.
 * `sh` holds `make` commands, which are rehearsed.
 
@@ -39,7 +40,7 @@ def fences(document: Document) -> Iterator[Region]:
     for fence in lex(document):
         language, source = fence.lexemes["language"].strip(), fence.lexemes["source"]
         excused = NOT_RUN.search(document.text[: fence.start])
-        if excused is None and language == "python" and source.startswith(">>>"):
+        if excused is None and language == "pycon":
             for example in doctests(source, document.path):
                 example.adjust(fence, source)
                 yield example

@@ -97,7 +97,7 @@ def test_the_split_is_fixed_and_even(mnist, digits):
     assert sum(image.numpy().tobytes() in images for image in digits.held_out) == 0
 
 
-def test_a_seed_repeats_a_run_and_two_processes_reach_the_numbers_of_one(finished, tmp_path):
+def test_two_processes_reach_the_numbers_of_one(finished, tmp_path):
     """Two with batches of 32 against one with 64, which `finished` is; only the launcher differs."""
     launcher = ("-W", "error", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     printed = run("--epochs", 2, "--batch-size", 32, "--out", tmp_path / "two", launcher=launcher)

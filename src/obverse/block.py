@@ -364,7 +364,7 @@ def by_axis(
     try:
         return [size_after(size, *setting) for size, setting in zip(shape[1:], settings, strict=True)]
     except ShapeError:
-        raise _refuse_axes(block, shape, size_after, settings) from None
+        raise ShapeError(lambda: _refuse_axes(block, shape, size_after, settings)) from None
 
 
 def _refuse_axes(block: Block, shape: Shape, size_after: Callable[..., Any], settings: tuple[Any, ...]) -> ShapeError:

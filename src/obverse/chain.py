@@ -104,8 +104,10 @@ class Chain(Block):
                 shape = block.output_shape(shape)
                 shapes.append(shape)
         except ShapeError as error:
-            raise _explained(self, shapes, error) from None
-        return shapes
+            refused = error
+        else:
+            return shapes
+        raise ShapeError(lambda: _explained(self, shapes, refused))
 
     def output_shape(self, shape: Shape) -> Shape:
         return self.shapes(shape)[-1]
@@ -224,21 +226,47 @@ MOST_SHOWN = 6
 
 
 def _explained(chain: Chain, shapes: list[Shape], error: ShapeError) -> ShapeError:
-    """The error of a link, with the chain around it."""
+    """The error of a link, with the chain around it, and with what else is wrong further on."""
     at = len(shapes) - 1
-    place, block = chain.links[at]
     first = max(at - MOST_SHOWN + 1, 0)
-    cut = "… → " if first else ""
-    path = cut + " → ".join(map(shape_text, shapes[first:]))
-    within = error.where.removeprefix(f"{block!r} at {shape_text(shapes[-1])}")
-    reason = f"\n  {within.strip()}: {error.reason}" if within else error.reason
+    path = ("… → " if first else "") + " → ".join(map(shape_text, shapes[first:]))
     near = _nearest(chain, shapes[0], at) if error.nearest or not error.repair else ""
-    advice = [ShapeError("", error.repair, near).advice() or error.advice(), beginners_batch(shapes[0])]
-    return ShapeError(
-        f"{_listed(chain)}\n  shapes so far: {path} → ?\n  block {place}, {block!r}: {reason}",
-        "\n".join(f"  {line}" for line in advice if line),
-        where=f"Chain at {shape_text(shapes[0])}",
-    )
+    advice = ShapeError("", error.repair, near).advice() or error.advice()
+    lines = [f"shapes so far: {path} → ?", *_fault(chain.links[at], shapes[-1], error, advice)]
+    for link, shape, later in _further_faults(chain, at, shapes[-1]):
+        lines += _fault(link, shape, later, later.repair)
+    lines += filter(None, [beginners_batch(shapes[0])])
+    return ShapeError("\n  ".join([_listed(chain), *lines]), where=f"Chain at {shape_text(shapes[0])}")
+
+
+def _fault(link: Link, shape: Shape, error: ShapeError, advice: str) -> list[str]:
+    inner = error.where.removeprefix(f"{link.block!r} at {shape_text(shape)}").lstrip()
+    reason = f"{inner}: {error.reason}" if inner else error.reason
+    lines = [f"block {link.place}, {link.block!r}: {reason}", *advice.splitlines()]
+    return [line for line in lines if line]
+
+
+GENEROUS = 5040
+"""A size that no kernel spans and every number up to 10 divides: a block that refuses it objects to the channels."""
+
+
+def _further_faults(chain: Chain, failed: int, shape: Shape) -> Iterator[tuple[Link, Shape, ShapeError]]:
+    """What is wrong behind the link that failed, whatever sizes come out of it.
+
+    Sizes are not known there, but channels are, as long as no block turns sizes into channels.
+    """
+    channels, rank = shape[0], len(shape) - 1
+    for at, link in enumerate(chain.links[failed:], start=failed):
+        generous = (channels, *(GENEROUS,) * rank)
+        try:
+            after = link.block.output_shape(generous)
+            if not rank or (not link.block.pointwise and link.block.windows(generous) is None):
+                return
+            channels = after[0]
+        except ShapeError as error:
+            if at > failed:
+                yield link, generous, error
+            channels = getattr(link.block, "out_channels", channels)
 
 
 def _listed(chain: Chain) -> str:

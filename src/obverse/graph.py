@@ -163,8 +163,12 @@ class Node(NamedTuple):
                 return self.block.output_shapes(*shapes)
             return (self.block.output_shape(shapes[0]),)
         except ShapeError as error:
-            where = f"{self.name}: {error.where}" if error.where else self.name
-            raise ShapeError(error.reason, error.repair, error.nearest, where) from None
+            refused = error
+        raise ShapeError(lambda: self._named(refused))
+
+    def _named(self, error: ShapeError) -> ShapeError:
+        where = f"{self.name}: {error.where}" if error.where else self.name
+        return ShapeError(error.reason, error.repair, error.nearest, where)
 
     def turned(self, shapes: tuple[Shape, ...]) -> Node:
         """Its mirror: it takes what the node gave, and gives what it took."""

@@ -205,9 +205,12 @@ which no 1×1 convolution gives at every size.
         found = known[key]
         if found is not None:
             return found
+        raise ShapeError(lambda: self._without_shortcut(shape))
+
+    def _without_shortcut(self, shape: Shape) -> ShapeError:
         after = self.body.output_shape(shape)
-        fits = next((b for b in _candidates(self.body, shape, after) if _agree(self.body, b, shape)), None)
-        raise self.refuse(
+        fits = next((way for way in _candidates(self.body, shape, after) if _agree(self.body, way, shape)), None)
+        return self.refuse(
             shape,
             f"the body gives {shape_text(after)}, which no 1×1 convolution gives at every size.",
             "Give it a shortcut of its own." if fits is None else f"Give it shortcut={fits!r}.",
@@ -262,7 +265,7 @@ def _agree(body: Block, other: Block, shape: Shape) -> bool:
     jumps = [jump for jump in (*_jumps(body, shape), *_jumps(other, shape)) if type(jump) is int and jump > 0]
     most = 2 * lcm(*jumps) + 16 if jumps else 32
     tried = {size + more for size in (0, *shape[1:]) for more in range(1, most)}
-    return all(_same(body, other, (shape[0], *(size,) * rank)) for size in sorted(tried)) and _same(body, other, shape)
+    return _same(body, other, shape) and all(_same(body, other, (shape[0], *(size,) * rank)) for size in sorted(tried))
 
 
 def _same(body: Block, other: Block, shape: Shape) -> bool:
