@@ -161,6 +161,16 @@ class Concat(nn.Module):
         return (torch.cat(tensors, dim=1),)
 
 
+class Product(nn.Module):
+    """A tensor, multiplied by others."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        product, *gates = tensors
+        for gate in gates:
+            product = product * gate
+        return (product,)
+
+
 class Split(nn.Module):
     """A tensor, cut along its channels."""
 
