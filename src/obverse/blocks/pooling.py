@@ -387,7 +387,7 @@ class _Adaptive(Block):
         if isinstance(sizes, (list, tuple)):
             kept = tuple([size if size is None else whole("output_size", size, 1) for size in sizes])
             object.__setattr__(self, "output_size", kept)
-        else:
+        elif sizes is not None:
             settle(self, output_size=1)
 
     def output_shape(self, shape: Shape) -> Shape:

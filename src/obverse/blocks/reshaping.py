@@ -117,7 +117,9 @@ class Unflatten(Block):
             raise self.refuse(
                 shape,
                 f"the {shape[axis]} cells of axis {axis + 1} cannot be folded into {takes}.",
-                f"Put Linear({known}) in front of it.",
+                f"Put Linear({known}) in front of it."
+                if axis == len(shape) - 1
+                else f"Give it lengths that multiply to {shape[axis]}.",
             )
         return axis, tuple(shape[axis] // known if size == -1 else size for size in self.unflattened_size)
 
