@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import count, takewhile
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from obverse.errors import ShapeError
 from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
 from obverse.rewrite import Skips, with_skips
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 __all__ = ["Autoencoder", "Decoder", "Encoder"]
 
@@ -409,6 +413,15 @@ class Autoencoder(nn.Module):
         """
         reconstruction: Tensor = self.decoder(code, size, around)
         return reconstruction
+
+    def export(self, path: str | Path | None = None) -> ExportedProgram:
+        """The model as a program with free batch and free sizes; written to `path`, a `.pt2` or an `.onnx`, if given.
+
+        See `obverse.exporting.export`.
+        """
+        from obverse.exporting import export
+
+        return export(self, path)
 
     def summary(self, batch_size: int = 1, **options: Any) -> str:
         """The table that torchinfo prints, as text.
