@@ -576,6 +576,20 @@ class RMSNorm(_ChannelsFirst, nn.RMSNorm):
     """`torch.nn.RMSNorm` over channels that come first."""
 
 
+class FreeLayerNorm(nn.LayerNorm):
+    """`torch.nn.LayerNorm` over a last axis of whatever length, since it learns nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], None, None, self.eps)
+
+
+class FreeRMSNorm(nn.RMSNorm):
+    """`torch.nn.RMSNorm` over a last axis of whatever length, since it learns nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], None, self.eps)
+
+
 def shuffle(factor: int, rank: int, pattern: str) -> nn.Module:
     """PixelShuffle or its inverse in one or three dimensions, which PyTorch lacks; channels in PyTorch's order."""
     cells = " ".join(f"r{axis}" for axis in range(rank))
