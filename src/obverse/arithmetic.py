@@ -135,8 +135,10 @@ def remainder(input_size: Any, kernel_size: Any, stride: Any = 1, padding: Any =
     Raises:
         ShapeError: as `conv_output_size` does.
     """
-    conv_output_size(input_size, kernel_size, stride, padding, dilation)
-    return (input_size + 2 * padding - extent_of(kernel_size, dilation)) % stride
+    windows = conv_output_size(input_size, kernel_size, stride, padding, dilation)
+    # a % s, written as what is left when the strides are taken away: for symbols this cancels in relationship 14, so
+    # that the size restored is seen to be the size that went in
+    return input_size + 2 * padding - extent_of(kernel_size, dilation) - stride * (windows - 1)
 
 
 def conv_transpose_output_size(
@@ -317,10 +319,12 @@ def strided_same_padding(input_size: Any, kernel_size: int, stride: int = 1, dil
 
     With stride 1 it is `same_padding`. Nothing is ever cropped: a stride beyond the kernel just skips cells.
     """
-    over = extent_of(kernel_size, dilation) - stride + (-input_size) % stride
-    # max(over, 0) without a comparison, since a symbol need not know its sign: over > -s, so (over + s) // s is 0
-    # exactly where over < 0, and 1 // (q + 1) is 1 for q = 0 and 0 for every q above
-    total = over * (1 - 1 // ((over + stride) // stride + 1))
+    extent = extent_of(kernel_size, dilation)
+    total = ((input_size + stride - 1) // stride - 1) * stride + extent - input_size
+    if extent == 1:
+        return 0, 0
+    if extent < stride:  # max(total, 0), without asking a symbol for its sign: here -s < total < s
+        total = total * ((total + stride) // stride)
     return total // 2, total - total // 2
 
 

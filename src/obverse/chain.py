@@ -147,6 +147,11 @@ class Chain(Block):
         return seen
 
     @property
+    def adjoint(self) -> bool:  # type: ignore[override]
+        """A product of linear blocks is linear, and its transpose theirs in reverse order."""
+        return all(block.adjoint for _, block in self.links)
+
+    @property
     def around(self) -> Literal["", "gives", "takes"]:  # type: ignore[override]
         """What its blocks do; a chain that gives and takes keeps that to itself."""
         return passing([block for _, block in self.links])
@@ -285,8 +290,8 @@ def _nearest(chain: Chain, shape: Shape, failed: int) -> str:
     return f"an input of at least {shape_text(passing[1:])}{beyond}"
 
 
-TRIES = 100_000
-"""Blocks asked at most in search of a size that would do; an error need not take longer than a tenth of a second."""
+TRIES = 5_000
+"""Blocks asked at most in search of a size that would do: a refusal need not take longer than a tenth of a second."""
 
 
 def _grown(blocks: list[Block], shape: Shape) -> Shape | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import lazy_loader as lazy
 
 from obverse.block import Block, Shape, Sight, Window, composed, passing, shape_text, united, variadic
-from obverse.errors import ShapeError
+from obverse.errors import MirrorError, ShapeError
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
     modules = lazy.load("obverse.modules", suppress_warning=True)
 
-__all__ = ["Concat", "Copy", "Graph", "Junction", "Node", "Split", "Sum"]
+__all__ = ["Concat", "Copy", "Graph", "Junction", "Node", "Product", "Split", "Sum"]
 
 
 class Junction:
@@ -138,6 +138,31 @@ class Split(Junction):
 
     def build(self) -> nn.Module:
         return modules.Split(self.sizes)
+
+
+@dataclass(frozen=True)
+class Product(Junction):
+    """A value, multiplied by others that have its shape, or a single cell along some axes: a gate.
+
+    >>> Product().output_shapes((8, 5, 5), (8, 1, 1))
+    ((8, 5, 5),)
+    """
+
+    def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
+        first = shapes[0]
+        for shape in shapes[1:]:
+            sizes = zip(shape, first, strict=False)
+            if len(shape) != len(first) or any((size != 1) is True and (size != full) is True for size, full in sizes):
+                raise ShapeError(
+                    f"{shape_text(shape)} cannot gate {shape_text(first)}.", "Let it end in the same shape."
+                )
+        return shapes[:1]
+
+    def mirror(self, *shapes: Shape) -> Junction:
+        raise MirrorError("a product is not linear, and has no transpose.", "Gate with Parallel(..., join='multiply').")
+
+    def build(self) -> nn.Module:
+        return modules.Product()
 
 
 class Node(NamedTuple):

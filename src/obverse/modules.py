@@ -21,7 +21,7 @@ from einops.layers.torch import Rearrange as EinopsRearrange
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812    # as everybody writes it
 
-from obverse.arithmetic import strided_same_padding
+from obverse.arithmetic import pool_output_size, strided_same_padding
 from obverse.block import Block, Shape
 from obverse.chain import Chain
 from obverse.errors import ShapeError
@@ -159,6 +159,16 @@ class Concat(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor]:
         return (torch.cat(tensors, dim=1),)
+
+
+class Product(nn.Module):
+    """A tensor, multiplied by others."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        product, *gates = tensors
+        for gate in gates:
+            product = product * gate
+        return (product,)
 
 
 class Split(nn.Module):
@@ -385,26 +395,119 @@ def _windows(
     return chosen
 
 
-class _Around(nn.Module):
-    """A pooling that hands round the code where its largest values were."""
+MAX_POOLS: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+AVERAGES: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+
+
+class MaxPool(nn.Module):
+    """`torch.nn.MaxPool1d` to `3d`, which can be traced with free sizes and hands its indices round if asked to.
+
+    Traced, PyTorch's own refuses `ceil_mode` and fixes the length in one dimension. There what `ceil_mode` adds is
+    padded with -∞ instead, and the windows that start too late are cropped.
+    """
+
+    def __init__(self, axes: Sequence[tuple[int, int, int, int, bool]], return_indices: bool) -> None:
+        super().__init__()
+        *settings, ceil_modes = zip(*axes, strict=True)
+        self.kernel_size, self.stride, self.padding, self.dilation = settings
+        self.ceil_mode = any(ceil_modes)
+        self.axes = tuple(axes)
+        self.return_indices = return_indices
 
     def forward(self, x: Tensor, around: Around | None = None) -> Tensor:
-        pooled, places = super().forward(x)
-        if around is not None:
-            around.append(places)
-        return pooled  # type: ignore[no-any-return]
+        if self.return_indices:
+            pooled, places = self._pool(x, self.padding, self.ceil_mode)
+            if around is not None:
+                around.append(places)
+            return pooled  # type: ignore[no-any-return]
+        if not torch.compiler.is_compiling() or not (self.ceil_mode or len(self.axes) == 1):
+            return self._pool(x, self.padding, self.ceil_mode)  # type: ignore[no-any-return]
+        extra = [s - 1 if self.ceil_mode else 0 for s in self.stride]
+        pads = [(p, p + more) for p, more in zip(self.padding, extra, strict=True)]
+        padded = F.pad(x, _backwards(pads), value=-torch.inf)
+        return _cut(self._pool(padded, (0,) * len(pads), False), x.shape[2:], self.axes)
+
+    def _pool(self, x: Tensor, padding: Sequence[int], ceil_mode: bool) -> Any:
+        indices = self.return_indices
+        if len(self.axes) == 1 and torch.compiler.is_compiling():
+            settings = [(1, self.kernel_size[0]), (1, self.stride[0]), (0, padding[0]), (1, self.dilation[0])]
+            pooled: Any = MAX_POOLS[1](x.unsqueeze(2), *settings, ceil_mode=ceil_mode, return_indices=indices)
+            return tuple([part.squeeze(2) for part in pooled]) if indices else pooled.squeeze(2)
+        pool = MAX_POOLS[len(self.axes) - 1]
+        return pool(x, self.kernel_size, self.stride, padding, self.dilation, ceil_mode, indices)
+
+    def extra_repr(self) -> str:
+        return _pooling_repr(self)
 
 
-class MaxPoolAround1d(_Around, nn.MaxPool1d):
-    """`torch.nn.MaxPool1d` that hands its indices round."""
+class AvgPool(nn.Module):
+    """`torch.nn.AvgPool1d` to `3d`, which can be traced with free sizes.
+
+    Traced, PyTorch's own refuses `ceil_mode`. There what it adds is padded with zeros, and the sum is divided by how
+    many cells each window has, which is the same pooling of ones.
+    """
+
+    def __init__(
+        self, axes: Sequence[tuple[int, int, int, int, bool]], count_include_pad: bool, divisor_override: int | None
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.padding, _, ceil_modes = zip(*axes, strict=True)
+        self.ceil_mode = any(ceil_modes)
+        self.axes = tuple(axes)
+        self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() or not self.ceil_mode:
+            override = () if self.divisor_override is None else (self.divisor_override,)
+            pool = AVERAGES[len(self.axes) - 1]
+            settings = (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+            return pool(x, *settings, *override)  # type: ignore[no-any-return]
+        sums = self._summed(F.pad(x, _backwards([(p, p) for p in self.padding])), x.shape[2:])
+        if self.divisor_override is not None:
+            return sums / self.divisor_override
+        counted = 1.0 if self.count_include_pad else 0.0
+        ones = F.pad(torch.ones_like(x[:1, :1]), _backwards([(p, p) for p in self.padding]), value=counted)
+        return sums / self._summed(ones, x.shape[2:])
+
+    def _summed(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        behind = F.pad(x, _backwards([(0, s - 1) for s in self.stride]))
+        means: Tensor = AVERAGES[len(self.axes) - 1](behind, self.kernel_size, self.stride)
+        cells: int = prod(self.kernel_size)
+        return _cut(means, size, self.axes) * cells
+
+    def extra_repr(self) -> str:
+        return _pooling_repr(self)
 
 
-class MaxPoolAround2d(_Around, nn.MaxPool2d):
-    """`torch.nn.MaxPool2d` that hands its indices round."""
+class LPPool(nn.Module):
+    """`torch.nn.LPPool1d` to `3d`, by the same steps, on an average that can be traced with free sizes."""
+
+    def __init__(self, norm_type: float, cells: int, average: nn.Module) -> None:
+        super().__init__()
+        self.norm_type = norm_type
+        self.cells = cells
+        self.average = average
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean: Tensor = self.average(x.pow(self.norm_type))
+        return (torch.sign(mean) * F.relu(mean.abs())).mul(self.cells).pow(1.0 / self.norm_type)
+
+    def extra_repr(self) -> str:
+        return f"norm_type={self.norm_type}"
 
 
-class MaxPoolAround3d(_Around, nn.MaxPool3d):
-    """`torch.nn.MaxPool3d` that hands its indices round."""
+def _cut(x: Tensor, size: Sequence[int], axes: Sequence[tuple[int, int, int, int, bool]]) -> Tensor:
+    """The windows that pooling a map of the given size keeps."""
+    kept = [pool_output_size(n, *axis) for n, axis in zip(size, axes, strict=True)]
+    return F.pad(x, _backwards([(0, m - n) for n, m in zip(x.shape[2:], kept, strict=True)]))
+
+
+def _pooling_repr(pool: Any) -> str:
+    said = [f"kernel_size={pool.kernel_size}, stride={pool.stride}, padding={pool.padding}"]
+    dilation = getattr(pool, "dilation", ())
+    said += [f"dilation={dilation}"] * any(d > 1 for d in dilation) + ["ceil_mode=True"] * pool.ceil_mode
+    return ", ".join(said)
 
 
 def taken(around: Around | None, what: str) -> Tensor:
@@ -471,6 +574,20 @@ class LayerNorm(_ChannelsFirst, nn.LayerNorm):
 
 class RMSNorm(_ChannelsFirst, nn.RMSNorm):
     """`torch.nn.RMSNorm` over channels that come first."""
+
+
+class FreeLayerNorm(nn.LayerNorm):
+    """`torch.nn.LayerNorm` over a last axis of whatever length, since it learns nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], None, None, self.eps)
+
+
+class FreeRMSNorm(nn.RMSNorm):
+    """`torch.nn.RMSNorm` over a last axis of whatever length, since it learns nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], None, self.eps)
 
 
 def shuffle(factor: int, rank: int, pattern: str) -> nn.Module:

@@ -14,8 +14,8 @@ from obverse.blocks.conv import Conv
 from obverse.blocks.pointwise import Identity
 from obverse.blocks.resampling import Upsample
 from obverse.chain import Chain
-from obverse.errors import ShapeError
-from obverse.graph import Concat, Copy, Graph, Junction, Node, Split, Sum
+from obverse.errors import MirrorError, ShapeError
+from obverse.graph import Concat, Copy, Graph, Junction, Node, Product, Split, Sum
 
 if TYPE_CHECKING:
     import torch
@@ -67,27 +67,35 @@ class _Drawn(Block):
 class Parallel(_Drawn):
     """Blocks side by side on the same input, or on shares of it.
 
-    >>> from obverse import Conv
+    >>> from obverse import AdaptiveAvgPool, Chain, Conv, Identity, ReLU, Sigmoid
     >>> inception = Parallel(Conv(8, 1), Conv(16, 3, padding=1), join="concat")
     >>> inception.output_shape((3, 28, 28))
     (24, 28, 28)
     >>> inception.mirror((3, 28, 28))    # a concatenation mirrors to a split, a copy to a sum
     Parallel(ConvTranspose(3, 1), ConvTranspose(3, 3, padding=1), fan=(8, 16))
 
+    >>> gate = Chain(AdaptiveAvgPool(1), Conv(4, 1), ReLU(), Conv(16, 1), Sigmoid())
+    >>> squeeze_excitation = Parallel(Identity(), gate, join="multiply")
+    >>> squeeze_excitation.mirror((16, 28, 28)) == squeeze_excitation
+    True
+
     Args:
         *branches: at least one block.
         fan: `"copy"` gives every branch the whole input; sizes give each its share of the channels.
-        join: `"add"`, or `"concat"` along the channels.
+        join: `"add"`, or `"concat"` along the channels; `"multiply"` gates the first branch with the others, which give
+            its shape, or a single cell where they shall hold for a whole axis.
 
-    Mirror: the branches' mirrors, with fan and join exchanged.
+    Mirror: the branches' mirrors, with fan and join exchanged. A product is not linear and has no transpose: the mirror
+    gates the first branch's mirror with fresh gates of the same make.
 
     Raises:
         ShapeError: for branches whose shapes cannot be joined, or sizes that do not add up to the channels.
+        MirrorError: for a gated branch that changes its shape; gate behind it instead.
     """
 
     branches: tuple[Block, ...] = variadic()
     fan: Literal["copy"] | tuple[int, ...] = "copy"
-    join: Literal["add", "concat"] = "add"
+    join: Literal["add", "concat", "multiply"] = "add"
 
     def __init__(self, *branches: Block, fan: Any = "copy", join: Any = "add") -> None:
         object.__setattr__(self, "branches", Chain(*branches).blocks if branches else ())
@@ -98,7 +106,7 @@ class Parallel(_Drawn):
     @property
     def adjoint(self) -> bool:  # type: ignore[override]
         """Copies and sums, splits and concatenations are each other's transposes."""
-        return all(branch.adjoint for branch in self.branches)
+        return self.join != "multiply" and all(branch.adjoint for branch in self.branches)
 
     @property
     def around(self) -> Literal["", "gives", "takes"]:  # type: ignore[override]
@@ -109,7 +117,7 @@ class Parallel(_Drawn):
         """Fan, branches, join."""
         number = len(self.branches)
         fan: Junction = Copy(number) if self.fan == "copy" else Split(self.fan)
-        join: Junction = Sum(number) if self.join == "add" else Concat()
+        join: Junction = {"add": Sum(number), "concat": Concat(), "multiply": Product()}[self.join]
         inside, outside = tuple(range(1, number + 1)), tuple(range(number + 1, 2 * number + 1))
         branches = [Node(str(at), branch, (inside[at],), (outside[at],)) for at, branch in enumerate(self.branches)]
         if self.around == "takes":  # what was given last is taken first
@@ -121,18 +129,32 @@ class Parallel(_Drawn):
         wires = graph.wires(shape)
         at = {int(node.name): wires[node.takes[0]] for node in graph.nodes[1:-1]}
         after = [wires[wire] for wire in graph.nodes[-1].takes]
+        if self.join == "multiply":
+            return self._gated_mirror(shape, after[0])
         return Parallel(
             *[branch.mirror(at[place]) for place, branch in enumerate(self.branches)],
             fan="copy" if self.join == "add" else tuple([out[0] for out in after]),
             join="add" if self.fan == "copy" else "concat",
         )
 
+    def _gated_mirror(self, shape: Shape, after: Shape) -> Block:
+        main, *gates = self.branches
+        if self.fan != "copy" or (after != shape) is True:
+            raise MirrorError(
+                f"{self!r} gates a branch that takes {shape_text(shape)} to {shape_text(after)}, so that its mirror "
+                "would need gates of another shape.",
+                f"Gate behind it: Chain({main!r}, Parallel(Identity(), ..., join='multiply')).",
+            )
+        return Parallel(main.mirror(shape), *gates, join="multiply")
+
 
 def _check_parallel(block: Parallel) -> None:
     if not block.branches:
         raise ShapeError("it has at least one branch.", "Give it blocks, or write Identity().", where="Parallel()")
-    if block.join not in ("add", "concat"):
-        raise ShapeError(f"join={block.join!r} is neither 'add' nor 'concat'.", "Give join='add'.", where="Parallel")
+    if block.join not in ("add", "concat", "multiply"):
+        raise ShapeError(
+            f"join={block.join!r} is none of 'add', 'concat', 'multiply'.", "Give join='add'.", where="Parallel"
+        )
     if block.fan == "copy":
         return
     whole = isinstance(block.fan, tuple) and all(type(size) is int and size > 0 for size in block.fan)
@@ -251,7 +273,9 @@ def _worked_out(body: Block, channels: Any, rank: int, shape: Shape) -> Block | 
 
 
 def _jumps(body: Block, shape: Shape) -> tuple[Any, ...]:
-    return tuple([window.stride for window in body.windows(shape) or ()])
+    blocks = [body] if not isinstance(body, Chain) else [block for _, block in body.links if not block.pointwise]
+    sight = Chain(*blocks).windows(shape) if blocks else None  # a norm sees everything, and moves nothing
+    return tuple([window.stride for window in sight or ()])
 
 
 def _agree(body: Block, other: Block, shape: Shape) -> bool:

@@ -150,7 +150,7 @@ class Conv(Block):
 
     def _mirror_same(self, shape: Shape, axes: tuple[tuple[Any, ...], ...]) -> Block:
         if any(s > 1 for _, s, _, _ in axes):  # what was padded depends on the size, and the mirror works it out
-            told = collapsed((n - 1) % s for n, (_, s, _, _) in zip(shape[1:], axes, strict=True))
+            told = collapsed(remainder(n, 1, s) for n, (_, s, _, _) in zip(shape[1:], axes, strict=True))
             return self._transposed(shape, "same", told)
         pads = [same_padding(k, d) for k, _, _, d in axes]
         if all(before == after for before, after in pads):

@@ -224,9 +224,11 @@ class _ChannelNorm(Block):
         """How many numbers are normalised together."""
         return shape[0] if self.channels == "first" else shape[-1]
 
-    def layers(self) -> Any:
-        """Where the layer is found: PyTorch's own, or one for channels that come first."""
-        return modules if self.channels == "first" else torch.nn
+    def layer(self, name: str) -> Any:
+        """The class of the module: PyTorch's own, one for channels that come first, or one for any last axis."""
+        if self.channels == "first":
+            return getattr(modules, name)
+        return getattr(torch.nn, name) if self.elementwise_affine else getattr(modules, f"Free{name}")
 
     def windows(self, shape: Shape) -> Sight:
         # along the last axis it mixes cells, unless that is the only one
@@ -259,7 +261,7 @@ class LayerNorm(_ChannelNorm):
         self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
         settings = (self.eps, self.elementwise_affine, self.bias)
-        layer: nn.Module = self.layers().LayerNorm(self.features(shape), *settings, device=device, dtype=dtype)
+        layer: nn.Module = self.layer("LayerNorm")(self.features(shape), *settings, device=device, dtype=dtype)
         return layer
 
     def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
@@ -290,7 +292,7 @@ class RMSNorm(_ChannelNorm):
         self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
         settings = (self.eps, self.elementwise_affine)
-        layer: nn.Module = self.layers().RMSNorm(self.features(shape), *settings, device=device, dtype=dtype)
+        layer: nn.Module = self.layer("RMSNorm")(self.features(shape), *settings, device=device, dtype=dtype)
         return layer
 
     def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:

@@ -96,13 +96,11 @@ class MaxPool(Block):
         self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
         self.output_shape(shape)
-        if self.return_indices:
-            layers: Any = (modules.MaxPoolAround1d, modules.MaxPoolAround2d, modules.MaxPoolAround3d)
-        else:
-            layers = (torch.nn.MaxPool1d, torch.nn.MaxPool2d, torch.nn.MaxPool3d)
-        pool: nn.Module = layers[len(shape) - 2](
-            self.kernel_size, self.stride, self.padding, self.dilation, self.return_indices, self.ceil_mode
-        )
+        rank = len(shape) - 1
+        if self.return_indices or self.ceil_mode or rank == 1:  # what PyTorch's own cannot do, or not while traced
+            return modules.MaxPool(pool_axes(self, rank), self.return_indices)
+        layers: Any = {2: torch.nn.MaxPool2d, 3: torch.nn.MaxPool3d}
+        pool: nn.Module = layers[rank](self.kernel_size, self.stride, self.padding, self.dilation)
         return pool
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
@@ -158,11 +156,13 @@ class AvgPool(Block):
         self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
         self.output_shape(shape)
+        rank = len(shape) - 1
+        if self.ceil_mode:  # which PyTorch's own cannot do while traced
+            return modules.AvgPool(pool_axes(self, rank), self.count_include_pad, self.divisor_override)
         layers: Any = (torch.nn.AvgPool1d, torch.nn.AvgPool2d, torch.nn.AvgPool3d)
         override = {} if self.divisor_override is None else {"divisor_override": self.divisor_override}
-        pool: nn.Module = layers[len(shape) - 2](
-            self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, **override
-        )
+        settings = (self.kernel_size, self.stride, self.padding, False, self.count_include_pad)
+        pool: nn.Module = layers[rank - 1](*settings, **override)
         return pool
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
@@ -367,9 +367,10 @@ class LPPool(Block):
         self, shape: Shape, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
         self.output_shape(shape)
-        layers: Any = (torch.nn.LPPool1d, torch.nn.LPPool2d, torch.nn.LPPool3d)
-        pool: nn.Module = layers[len(shape) - 2](self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
-        return pool
+        average = self._average()
+        return modules.LPPool(
+            self.norm_type, prod(k for k, *_ in pool_axes(self, len(shape) - 1)), average.build(shape)
+        )
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         return self._average().windows(shape)

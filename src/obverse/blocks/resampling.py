@@ -246,7 +246,9 @@ def _is_positive(value: Any) -> bool:
 def _resized(before: Any, size: Any, factor: Any) -> Any:
     if size is not None:
         return size
-    after = before * int(factor) if factor == int(factor) else int(before * factor)
+    exact = Fraction(factor)
+    small = exact.denominator <= 1024  # then integers give what floats give, and symbols can be used
+    after = before * exact.numerator // exact.denominator if small else int(before * factor)
     if (after < 1) is True:
         raise ShapeError(f"{before} cells times {factor} is less than one.")
     return after

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["reconstructions"]
 
-CELL, LEFT, RIGHT, TOP, BOTTOM = 0.9, 1.45, 0.2, 0.4, 0.35  # inches
+CELL, LEFT, RIGHT, TOP, BOTTOM, BELOW = 0.9, 1.45, 0.2, 0.4, 0.35, 0.2  # inches
 
 Pictures = NDArray[np.float64]
 
 
 def reconstructions(
     originals: Tensor | NDArray[Any],
-    reconstructed: Tensor | NDArray[Any],
+    reconstructed: Tensor | NDArray[Any] | Mapping[str, Tensor | NDArray[Any]],
     *,
     count: int = 10,
     labels: Sequence[object] | None = None,
@@ -42,36 +42,41 @@ def reconstructions(
     Args:
         originals: N×1×H×W (grey) or N×3×H×W (red, green, blue); a tensor on any device, or an array; uint8, or floats
             0..1.
-        reconstructed: as `originals`.
+        reconstructed: as `originals`; or those of several models, by their names, each in a row of its own.
         count: how many are drawn, at most; ten fit a page.
         labels: one for each image, written above it; None writes nothing.
         theme: "light" or "dark".
 
     Returns:
-        A figure with two rows of axes.
+        A figure with a row of axes for the originals and one for each model.
 
     Raises:
         ShapeError: the two differ in shape, or are not pictures of one or three channels.
         ObverseError: there is no such theme.
     """
     colours = colours_of(theme)
-    rows = _pictures(originals, count), _pictures(reconstructed, count)
-    if rows[0].shape != rows[1].shape:
-        shapes = " and ".join(shape_text(row.shape) for row in rows)
-        raise ShapeError(f"originals and reconstructed differ: {shapes}.", "Give model(originals)[0] as reconstructed.")
-    columns, height, width = rows[0].shape[:3]
-    tall, wide = 2 * CELL * height / width + TOP + BOTTOM, columns * CELL + LEFT + RIGHT
+    models = dict(reconstructed) if isinstance(reconstructed, Mapping) else {"reconstructed": reconstructed}
+    first = _pictures(originals, count)
+    rows = {name: _pictures(images, count) for name, images in models.items()}
+    for name, row in rows.items():
+        if row.shape != first.shape:
+            shapes = f"{shape_text(first.shape)} and {shape_text(row.shape)}"
+            raise ShapeError(f"originals and {name} differ: {shapes}.", f"Give model(originals)[0] as {name}.")
+    columns, height, width = first.shape[:3]
+    tall = CELL * height / width + len(rows) * (CELL * height / width + BELOW) + TOP + BOTTOM - BELOW
+    wide = columns * CELL + LEFT + RIGHT
     figure = Figure(figsize=(wide, tall), facecolor=colours.paper)
-    grid = figure.subplots(2, columns, squeeze=False)
-    figure.subplots_adjust(LEFT / wide, BOTTOM / tall, 1 - RIGHT / wide, 1 - TOP / tall, wspace=0.06, hspace=0.06)
-    for axes, picture in zip(grid.flat, (picture for row in rows for picture in row), strict=True):
+    grid = figure.subplots(1 + len(rows), columns, squeeze=False)
+    gap = 0.06 if len(rows) == 1 else BELOW / (CELL * height / width)
+    figure.subplots_adjust(LEFT / wide, BOTTOM / tall, 1 - RIGHT / wide, 1 - TOP / tall, wspace=0.06, hspace=gap)
+    for axes, picture in zip(grid.flat, (p for row in (first, *rows.values()) for p in row), strict=True):
         _draw(axes, picture, colours)
-    for axes, name, colour in zip(
-        grid[:, 0], ("original", "reconstructed"), (colours.first, colours.second), strict=True
-    ):
-        axes.set_ylabel(name, color=colour, rotation=0, ha="right", va="center", fontweight="bold", labelpad=8)
-    for axes, original, other in zip(grid[1], *rows, strict=True):
-        axes.set_xlabel(f"{np.square(original - other).mean():.4f}".lstrip("0"), color=colours.quiet, fontsize=8)
+    named = {"color": colours.first, "rotation": 0, "ha": "right", "va": "center", "fontweight": "bold", "labelpad": 8}
+    grid[0, 0].set_ylabel("original", **named)
+    for line, (name, row) in zip(grid[1:], rows.items(), strict=True):
+        line[0].set_ylabel(name, **{**named, "color": colours.second})
+        for axes, original, other in zip(line, first, row, strict=True):
+            axes.set_xlabel(f"{np.square(original - other).mean():.4f}".lstrip("0"), color=colours.quiet, fontsize=8)
     for axes, label in zip(grid[0], labels or (), strict=False):
         axes.set_title(str(label), color=colours.ink, fontsize=9)
     how: dict[str, Any] = {"color": colours.quiet, "fontsize": 8, "ha": "right", "va": "center"}
