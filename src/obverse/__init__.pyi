@@ -5,6 +5,8 @@ from .blocks.branching import Parallel as Parallel
 from .blocks.branching import Residual as Residual
 from .blocks.conv import Conv as Conv
 from .blocks.conv import ConvTranspose as ConvTranspose
+from .blocks.conv import ResizeConv as ResizeConv
+from .blocks.conv import SubpixelConv as SubpixelConv
 from .blocks.dense import Linear as Linear
 from .blocks.pointwise import ELU as ELU
 from .blocks.pointwise import GELU as GELU

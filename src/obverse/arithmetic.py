@@ -22,6 +22,7 @@ __all__ = [
     "conv_output_size",
     "conv_transpose_output_size",
     "input_sizes",
+    "overlaps",
     "pool_output_size",
     "remainder",
     "same_padding",
@@ -188,6 +189,48 @@ def conv_transpose_output_size(
             f"Give it padding={(size + 2 * padding - 1) // 2}.",
         )
     return size
+
+
+def overlaps(
+    input_size: int,
+    kernel_size: int,
+    stride: int = 1,
+    padding: int = 0,
+    output_padding: int = 0,
+    dilation: int = 1,
+) -> tuple[int, ...]:
+    """How many cells reach each cell that a transposed convolution gives.
+
+    >>> overlaps(5, 3, stride=2, padding=1)    # 1 and 2 by turns: a checkerboard, before anything is learned
+    (1, 2, 1, 2, 1, 2, 1, 2, 1)
+    >>> overlaps(5, 4, stride=2, padding=1)    # 2 divides 4: even, but for the borders
+    (1, 2, 2, 2, 2, 2, 2, 2, 2, 1)
+    >>> overlaps(5, 4, stride=2, padding=3, dilation=2)    # and yet a dilation leaves every other cell without any
+    (0, 3, 0, 4, 0, 4, 0, 3, 0)
+
+    Source: Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016.
+
+    Raises:
+        ShapeError: where `conv_transpose_output_size` does.
+    """
+    size = conv_transpose_output_size(input_size, kernel_size, stride, padding, output_padding, dilation)
+    counts = [0] * size
+    for cell in range(input_size):
+        for tap in range(kernel_size):
+            reached = stride * cell + dilation * tap - padding
+            if 0 <= reached < size:
+                counts[reached] += 1
+    return tuple(counts)
+
+
+def overlap_by_turns(kernel_size: int, stride: int = 1, dilation: int = 1) -> tuple[int, ...]:
+    """What `overlaps` repeats, away from the borders: a count for each step of the stride.
+
+    >>> overlap_by_turns(3, stride=2), overlap_by_turns(4, stride=2), overlap_by_turns(4, stride=2, dilation=2)
+    ((2, 1), (2, 2), (4, 0))
+    """
+    steps = [dilation * tap % stride for tap in range(kernel_size)]
+    return tuple(steps.count(step) for step in range(stride))
 
 
 def pool_output_size(

@@ -196,6 +196,10 @@ class Block:
         """For every spatial axis what one cell sees; `None` if a cell sees everything, or axes are mixed."""
         return (Window(),) * (len(shape) - 1) if self.pointwise else None
 
+    def notes(self, shape: Shape) -> tuple[str, ...]:
+        """What a plan says about it under its table, a sentence each."""
+        return ()
+
     def numbers_around(self, shape: Shape) -> int:
         """How many numbers it hands round the code for one example."""
         return 0

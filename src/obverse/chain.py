@@ -159,6 +159,10 @@ class Chain(Block):
     def numbers_around(self, shape: Shape) -> int:
         return sum(block.numbers_around(at) for (_, block), at in zip(self.links, self.shapes(shape), strict=False))
 
+    def notes(self, shape: Shape) -> tuple[str, ...]:
+        links = zip(self.links, self.shapes(shape), strict=False)
+        return tuple(f"{place}: {note}" for (place, block), at in links for note in block.notes(at))
+
     def all_convolutional(self, input_shape: Shape | None = None) -> Chain:
         """The chain with every pooling replaced by a strided convolution of the same arithmetic, so that shapes stay.
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from obverse.block import Block, Shape, as_shape
+from obverse.blocks.conv import Style
 from obverse.blocks.pointwise import Identity
 from obverse.chain import Chain
+from obverse.rewrite import with_upsampling
 
 __all__ = ["mirror"]
 
 
-def mirror(block: Block, input_shape: Shape) -> Block:
+def mirror(block: Block, input_shape: Shape, *, upsampling: Style = "transpose") -> Block:
     """The decoder of an encoder: the block that takes its output back to `input_shape`.
 
     >>> from obverse import BatchNorm, Chain, Conv, ReLU
@@ -30,11 +32,18 @@ def mirror(block: Block, input_shape: Shape) -> Block:
     Args:
         block: a chain, or any block.
         input_shape: `(C, *spatial)`, what goes into the encoder.
+        upsampling: how the mirrors of strided convolutions make sizes larger. `"transpose"` is the adjoint; `"resize"`
+            and `"subpixel"` (`ResizeConv`, `SubpixelConv`) restore the same shapes without a checkerboard. A block that
+            says its own, `Conv(..., upsampling="resize")`, keeps it.
+
+    >>> mirror(Chain(Conv(8, 3, stride=2, padding=1), ReLU(), Conv(16, 3)), (1, 28, 28), upsampling="subpixel")
+    Chain(ConvTranspose(8, 3), ReLU(), SubpixelConv(1, 3, stride=2, padding=1, output_padding=1))
 
     Raises:
-        ShapeError: for a shape that the encoder does not take.
+        ShapeError: for a shape that the encoder does not take, and a style that there is not.
     """
     shape = as_shape(input_shape)
+    block = with_upsampling(block, shape, upsampling)
     chain = block if isinstance(block, Chain) else Chain(block)
     stripped = _without_ends(chain.mirror(shape))
     if stripped is None:

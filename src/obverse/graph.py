@@ -289,6 +289,11 @@ class Graph(Block):
         blocks = [(block, takes[0]) for _, block, takes, _ in self.nodes if isinstance(block, Block)]
         return sum(block.numbers_around(wires[wire]) for block, wire in blocks)
 
+    def notes(self, shape: Shape) -> tuple[str, ...]:
+        wires = self.wires(shape)
+        blocks = [(name, block, takes[0]) for name, block, takes, _ in self.nodes if isinstance(block, Block)]
+        return tuple(f"{name}: {note}" for name, block, wire in blocks for note in block.notes(wires[wire]))
+
     def windows(self, shape: Shape) -> Sight:
         """What a cell sees through any of the ways that lead to it."""
         wires = self.wires(shape)

@@ -6,18 +6,23 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import count, takewhile
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from obverse.block import Block, Shape, as_shape, beginners_batch, shape_text
+from obverse.blocks.conv import Style
 from obverse.chain import Chain
 from obverse.decoder import mirror
 from obverse.errors import ShapeError
 from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
-from obverse.rewrite import Skips, with_skips
+from obverse.rewrite import Skips, with_skips, with_upsampling
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 __all__ = ["Autoencoder", "Decoder", "Encoder"]
 
@@ -167,6 +172,7 @@ class Decoder(Steps):
         encoder: the chain, or block, to mirror.
         input_shape: `(C, *spatial)`, what goes into the encoder and shall come out here.
         output: a block to end with, such as `Sigmoid()` for pixels between 0 and 1.
+        upsampling: how the mirrors of strided convolutions make sizes larger, as in `mirror`.
         device: where the parameters are made.
         dtype: of the parameters.
 
@@ -180,12 +186,13 @@ class Decoder(Steps):
         input_shape: Shape,
         *,
         output: Block | None = None,
+        upsampling: Style = "transpose",
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.encoder_block = as_chain(encoder)
         self.output = output
         self.output_shape = as_shape(input_shape)
+        self.encoder_block = as_chain(with_upsampling(as_chain(encoder), self.output_shape, upsampling))
         self.input_shape = self.encoder_block.output_shape(self.output_shape)
         self.block = decoder_of(self.encoder_block, self.output_shape, output)
         restored = self.block.output_shape(self.input_shape)
@@ -320,6 +327,8 @@ class Autoencoder(nn.Module):
         skips: `"concat"` or `"add"` makes a U-Net: what reaches each block that makes sizes smaller is handed round the
             code, and joined where its mirror restores that shape, aligned at every size. Or the places to skip from, as
             a plan shows them, `("2", "4")`, or `{"2": "add"}`. The input itself never skips unless it is named.
+        upsampling: how the mirrors of strided convolutions make sizes larger: `"transpose"`, or `"resize"` or
+            `"subpixel"`, which have no checkerboard. For a single block say it there, `Conv(..., upsampling="resize")`.
         device: where the parameters are made; `"meta"` allocates nothing.
         dtype: of the parameters.
 
@@ -337,13 +346,14 @@ class Autoencoder(nn.Module):
         *,
         output: Block | None = None,
         skips: Skips = None,
+        upsampling: Style = "transpose",
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         chain = with_skips(as_chain(encoder), as_shape(input_shape), skips)
         self.encoder = Encoder(chain, input_shape, device=device, dtype=dtype)
-        self.decoder = Decoder(chain, input_shape, output=output, device=device, dtype=dtype)
+        self.decoder = Decoder(chain, input_shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
 
     @property
     def input_shape(self) -> Shape:
@@ -414,6 +424,15 @@ class Autoencoder(nn.Module):
         """
         reconstruction: Tensor = self.decoder(code, size, around)
         return reconstruction
+
+    def export(self, path: str | Path | None = None) -> ExportedProgram:
+        """The model as a program with free batch and free sizes; written to `path`, a `.pt2` or an `.onnx`, if given.
+
+        See `obverse.exporting.export`.
+        """
+        from obverse.exporting import export
+
+        return export(self, path)
 
     def summary(self, batch_size: int = 1, **options: Any) -> str:
         """The table that torchinfo prints, as text.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import prod
+from textwrap import fill
 from typing import NamedTuple
 
 from obverse.block import Block, Shape, Sight, Window, composed, shape_text
@@ -63,7 +64,18 @@ class Plan:
     2  Conv(12, 7)                          12×8×8       9,420        602,112  15×15
        1×28×28 → 12×8×8                   1.0 to 1       9,580        630,336
 
-    The last line sums up: `1.0 to 1` says that the code has about as many numbers as the input.
+    The last line sums up: `1.0 to 1` says that the code has about as many numbers as the input. Under the table stands
+    what the blocks have to say:
+
+    >>> from obverse import ConvTranspose
+    >>> print(Chain(ConvTranspose(1, 3, stride=2, padding=1)).plan((8, 14, 14)))
+       block                              shape out  parameters  multiply-adds  sees
+                                            8×14×14
+    0  ConvTranspose(1, 3, stride=2, pa…    1×27×27          73         14,112   2×2
+       8×14×14 → 1×27×27                   2.2 to 1          73         14,112
+    <BLANKLINE>
+    0: 1 and 2 windows overlap by turns along H and W, since stride=2 does not
+       divide kernel_size=3. upsampling="resize" has no such checkerboard.
 
     Attributes:
         chain: the chain.
@@ -115,8 +127,14 @@ class Plan:
         """
         return Fraction(prod(self.input_shape), prod(self.output_shape))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the blocks have to say, each with its place."""
+        return self.chain.notes(self.input_shape)
+
     def __str__(self) -> str:
-        return "\n".join(_table(self))
+        notes = [fill(note, WIDTH, subsequent_indent=" " * (note.index(":") + 2)) for note in self.notes]
+        return "\n".join([*_table(self), *([""] if notes else []), *notes])
 
 
 def _steps(plan: Plan) -> Iterator[Step]:

@@ -1,4 +1,4 @@
-"""Chains made from chains: skips put in, poolings turned into convolutions."""
+"""Chains made from chains: skips put in, poolings turned into convolutions, styles of upsampling said."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 from obverse.arithmetic import extent_of
 from obverse.block import Block, Shape, collapsed
 from obverse.blocks.branching import Parallel, Residual
-from obverse.blocks.conv import Conv
+from obverse.blocks.conv import Conv, Style, check_style
 from obverse.blocks.pooling import AvgPool, LPPool, MaxPool, pool_axes
 from obverse.blocks.reshaping import Pad
 from obverse.blocks.skips import Skip
 from obverse.chain import Chain
 from obverse.errors import ShapeError
+from obverse.graph import Graph, Junction
 
-__all__ = ["all_convolutional", "with_skips"]
+__all__ = ["all_convolutional", "with_skips", "with_upsampling"]
 
 Skips = str | Iterable[str] | Mapping[str, str] | None
 
@@ -141,13 +142,51 @@ def _mapped(block: Any, shape: Shape, change: Callable[[Block, Shape], Block]) -
             shape = inner.output_shape(shape)
         return Chain(*blocks)
     if isinstance(block, Residual):
-        shortcut = None if block.shortcut is None else _mapped(block.shortcut, shape, change)
-        return replace(block, body=_mapped(block.body, shape, change), shortcut=shortcut)
+        way = block.shortcut_at(shape)
+        shortcut = _mapped(way, shape, change)
+        said = block.shortcut if shortcut == way else shortcut  # one that is worked out stays so
+        return replace(block, body=_mapped(block.body, shape, change), shortcut=said)
     if isinstance(block, Parallel):
         fan = block.graph(shape).wires(shape)
         branches = [_mapped(branch, fan[at], change) for at, branch in enumerate(block.branches, start=1)]
         return Parallel(*branches, fan=block.fan, join=block.join)
+    if isinstance(block, Graph):
+        wires = block.wires(shape)
+        nodes = [
+            node
+            if isinstance(node.block, Junction)
+            else node._replace(block=_mapped(node.block, wires[node.takes[0]], change))
+            for node in block.nodes
+        ]
+        return Graph(*nodes, source=block.source, sink=block.sink)
     return change(block, shape)
+
+
+def with_upsampling(block: Block, shape: Shape, style: Style) -> Block:
+    """A block in which every strided convolution that says no style of upsampling says this one.
+
+    >>> with_upsampling(Chain(Conv(8, 3, stride=2), Conv(8, 3)), (1, 28, 28), "resize")
+    Chain(Conv(8, 3, stride=2, upsampling='resize'), Conv(8, 3))
+
+    A way around a residual that is worked out is written out, so that it says so too.
+
+    Args:
+        block: the encoder.
+        shape: what goes into it.
+        style: `"transpose"`, `"resize"` or `"subpixel"`.
+
+    Raises:
+        ShapeError: for another style.
+    """
+    check_style(style, "mirror")
+
+    def said(block: Block, _: Shape) -> Block:
+        if isinstance(block, Conv) and block.is_strided and block.upsampling is None:
+            return replace(block, upsampling=style)
+        return block
+
+    styled: Block = block if style == "transpose" else _mapped(block, shape, said)
+    return styled
 
 
 def _convolved(block: Block, shape: Shape) -> Block:

@@ -56,6 +56,9 @@ class _Drawn(Block):
     def windows(self, shape: Shape) -> Sight:
         return self.graph(shape).windows(shape)
 
+    def notes(self, shape: Shape) -> tuple[str, ...]:
+        return self.graph(shape).notes(shape)
+
     def numbers_around(self, shape: Shape) -> int:
         return self.graph(shape).numbers_around(shape)
 

@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from obverse.arithmetic import pool_output_size
 from obverse.block import Block, Shape
 from obverse.blocks.branching import Parallel, Residual
-from obverse.blocks.conv import Conv, ConvTranspose
+from obverse.blocks.conv import Conv, ConvTranspose, ResizeConv, SubpixelConv
 from obverse.blocks.dense import Linear
 from obverse.blocks.pointwise import (
     ELU,
@@ -127,6 +127,7 @@ def _shapes_of(rank: int, channels: int) -> st.SearchStrategy[Shape]:
 _FLAGS = st.sampled_from([True, False])  # of arguments that are true by default
 _UNLESS = st.booleans()
 _ONE_IN_FOUR = st.sampled_from([False, False, False, True])
+_STYLES = st.sampled_from([*[None] * 8, "transpose", "resize", "subpixel"])
 _GO_ON = st.sampled_from([False, True, True, True])
 
 
@@ -257,7 +258,7 @@ def _convolutions(draw: Any, shape: Shape) -> Conv:
     out_channels = groups * draw(st.integers(1, max(4 // groups, 1)))
     conv = Conv(out_channels, kernel_size, stride, padding, dilation, groups, draw(_FLAGS))
     mode = draw(st.sampled_from(["zeros", *_border_modes(_reach(conv, spatial), spatial)]))
-    return replace(conv, padding_mode=mode)
+    return replace(conv, padding_mode=mode, upsampling=draw(_STYLES))
 
 
 def _any(value: Any) -> bool:
@@ -282,13 +283,15 @@ def _border_modes(reach: Sequence[int], spatial: Shape) -> list[str]:
 
 
 @st.composite
-def _transposed(draw: Any, shape: Shape) -> ConvTranspose:
+def _transposed(draw: Any, shape: Shape, style: Any) -> Block:
     same = draw(_ONE_IN_FOUR)
     settings_for = _transpose_same_settings if same else _transpose_settings
     kernel_size, stride, padding, output_padding, dilation = draw(_along(settings_for, shape[1:]))
     groups = draw(st.sampled_from(_divisors(shape[0])))
     out_channels = groups * draw(st.integers(1, max(4 // groups, 1)))
-    return ConvTranspose(out_channels, kernel_size, stride, padding, output_padding, groups, draw(_FLAGS), dilation)
+    settings = (kernel_size, stride, padding, output_padding, groups, draw(_FLAGS), dilation)
+    one: Block = style(out_channels, *settings)
+    return one
 
 
 @st.composite
@@ -557,7 +560,9 @@ ROWS: dict[str, Row] = {
     "Identity": _always(st.just(Identity())),
     "ReLU": _always(st.builds(ReLU, _UNLESS)),
     "Conv": _spatial(convolutions),
-    "ConvTranspose": _spatial(_transposed),
+    "ConvTranspose": _spatial(lambda shape: _transposed(shape, ConvTranspose)),
+    "ResizeConv": _spatial(lambda shape: _transposed(shape, ResizeConv)),
+    "SubpixelConv": _spatial(lambda shape: _transposed(shape, SubpixelConv)),
     "MaxPool": _spatial(_max_pools),
     "AvgPool": _spatial(_avg_pools),
     "LPPool": _spatial(_norm_pools),
