@@ -95,6 +95,7 @@ def test_the_batch_in_the_shape_is_noticed():
     assert Chain(Conv(8, 5)).output_shape((1, 28, 28)) == (8, 24, 24)
     for batch in (None, -1):
         assert refusal(Chain(Conv(8, 5)).plan, (batch, 1, 28, 28)).endswith("Leave the batch out: (1, 28, 28).")
+    assert refusal(Chain(Conv(8, 5), BatchNorm()).plan, (64, 2, 1, 28, 28)).count("leave the batch out") == 1
     said = refusal(Conv(8, 5).output_shape, (64, 2, 1, 28, 28))
     assert said.endswith("A shape is that of one example: leave the batch out, (2, 1, 28, 28).")
 

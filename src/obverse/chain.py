@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import lazy_loader as lazy
-
 from obverse.block import (
     Block,
     Shape,
@@ -21,6 +19,7 @@ from obverse.block import (
     variadic,
 )
 from obverse.errors import ShapeError
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from obverse import modules
     from obverse.plan import Plan
 else:
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    modules = Later("obverse.modules")
 
 __all__ = ["Chain"]
 
@@ -260,6 +259,8 @@ def _further_faults(chain: Chain, failed: int, shape: Shape) -> Iterator[tuple[L
     Sizes are not known there, but channels are, as long as no block turns sizes into channels.
     """
     channels, rank = shape[0], len(shape) - 1
+    if rank > 3:  # to which every block objects
+        return
     for at, link in enumerate(chain.links[failed:], start=failed):
         generous = (channels, *(GENEROUS,) * rank)
         try:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader as lazy
-
 from obverse.block import Block, Shape, Window, along, at_axes, by_axis, collapsed, settle, spatial_rank
 from obverse.blocks.pooling import AvgPool
 from obverse.blocks.reshaping import Pad
 from obverse.errors import ShapeError
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    torch = lazy.load("torch")
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    torch = Later("torch")
+    modules = Later("obverse.modules")
 
 __all__ = ["PixelShuffle", "PixelUnshuffle", "Upsample"]
 
