@@ -5,10 +5,12 @@ Every law is a statement about a block and a shape that it takes, so it holds fo
 
 import copy
 import pickle
-from itertools import groupby
+from itertools import groupby, product
 
+import torch
 from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
+from torch import nn
 
 import obverse
 from obverse import (
@@ -29,6 +31,7 @@ from obverse import (
     NearestUnpool,
     Pad,
     Parallel,
+    PixelShuffle,
     Rearrange,
     ReLU,
     Residual,
@@ -119,6 +122,25 @@ def _step_by_step(layers, shape):
     return shape
 
 
+def test_channels_are_refused_where_pytorch_refuses_them():
+    for channels, out, groups in product(range(1, 9), range(1, 5), range(1, 6)):
+        pairs = [
+            (Conv(out, 1, groups=groups), lambda c=channels, o=out, g=groups: nn.Conv1d(c, o, 1, groups=g)),
+            (
+                ConvTranspose(out, 1, groups=groups),
+                lambda c=channels, o=out, g=groups: nn.ConvTranspose1d(c, o, 1, groups=g),
+            ),
+            (GroupNorm(groups), lambda c=channels, g=groups: nn.GroupNorm(g, c)),
+        ]
+        for block, layer in pairs:
+            taken = outcome(block.output_shape, (channels, 3)) is not None
+            assert taken == (outcome(layer) is not None), (block, channels)
+        shuffled = outcome(nn.PixelShuffle(groups), torch.zeros(1, channels, 2, 2))
+        assert outcome(PixelShuffle(groups).output_shape, (channels, 2, 2)) == (
+            None if shuffled is None else tuple(shuffled.shape[1:])
+        )
+
+
 # 2. Mirror ---------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +217,8 @@ def _is_symmetric(block):
 
 def _is_plainly_written(block, shape):
     """Whether it says what it does as a mirror would."""
+    if isinstance(block, Conv):  # the style in which it was to be mirrored, a mirror has no use for
+        return block.upsampling is None
     if isinstance(block, ConvTranspose):
         return not isinstance(block.output_padding, tuple) or len(set(block.output_padding)) > 1
     if isinstance(block, Flatten):

@@ -71,6 +71,7 @@ def linear_branches(draw):
 @example((ConvTranspose(1, 1, output_padding=1, dilation=2), (1, 3)))
 @example((Chain(Pad((2, 0)), Conv(2, 2, stride=3)), (1, 6)))
 @example((Parallel(Conv(1, 1), Chain(Conv(1, 1), Conv(1, 1))), (2, 3)))
+@example((Chain(Chain(Linear(1), Linear(2))), (1,)))
 @example((Chain(Residual(Conv(2, 3, stride=2, padding=1)), Residual(Conv(2, 3, padding=1))), (1, 6)))
 def test_with_the_same_weights_the_mirror_is_the_adjoint(drawn):
     block, shape = drawn
@@ -89,7 +90,7 @@ def _share_weights(there, back):
     if isinstance(there, Wired):
         for name, module in there.named_children():
             _share_weights(module, back.get_submodule(name))
-    elif isinstance(there, Steps) and len(there) > 1:
+    elif isinstance(there, Steps):
         for ours, theirs in zip(there, reversed(back), strict=True):
             _share_weights(ours, theirs)
     else:

@@ -202,6 +202,11 @@ SAID = {
         "groups=3 does not divide the 2 channels in and the 4 channels out.\nGive it groups=2.",
     ),
     "num_groups": (GroupNorm(5), (16, 5, 5), "5 groups do not divide 16 channels.\nGive it num_groups=4."),
+    "pool": (
+        MaxPool(2),
+        (1, 1),
+        "the kernel spans 2 cells, and only 1 is left along L.\nGive it padding=1, or an input of at least 2.",
+    ),
     "pool padding": (
         MaxPool(2, padding=2),
         (1, 5, 5),
