@@ -319,7 +319,7 @@ class Autoencoder(nn.Module):
         input_shape: `(C, *spatial)` of one example, without the batch: what is planned for, and cheapest.
         output: a block to end with, such as `Sigmoid()` for pixels between 0 and 1; nothing by default, since only the
             data tell what range they have.
-        skips: `"concat"` or `"add"` makes a U-Net: what reaches each block that makes sizes smaller is handed round the
+        skips: `"concat"` or `"add"` makes a U-Net: what reaches each block with a stride above 1 is handed round the
             code, and joined where its mirror restores that shape, aligned at every size. Or the places to skip from, as
             a plan shows them, `("2", "4")`, or `{"2": "add"}`. The input itself never skips unless it is named.
         upsampling: how the mirrors of strided convolutions make sizes larger: `"transpose"`, or `"resize"` or
