@@ -179,7 +179,7 @@ def conv_transpose_output_size(
     if (output_padding >= bound) is True:
         raise ShapeError(
             f"output_padding is below the larger of stride and dilation, {bound}; {output_padding} was given.",
-            f"Give output_padding={bound - 1} or less.",
+            f"Give output_padding={bound - 1}{' or less' if bound > 1 else ''}.",
         )
     # relationship 14: o' = s(i' - 1) + a + k - 2p, with a = output_padding
     size = stride * (input_size - 1) + output_padding + extent_of(kernel_size, dilation) - 2 * padding

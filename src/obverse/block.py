@@ -32,8 +32,9 @@ class Double(Block):
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, Field, field, fields, replace
 from fractions import Fraction
 from math import prod
 from numbers import Real
@@ -306,17 +307,16 @@ def at_axes(shape: Shape, axes: Iterable[int]) -> str:
 def settle(block: Block, **minima: int | None) -> None:
     """Make the named arguments of a new block plain: an integer, or a tuple of integers, one an axis.
 
-    Called from `__post_init__` with the least value that each may have. `None` and text stay as they are, for the
-    block to judge.
+    Called from `__post_init__` with the least value that each may have. `None` stays where it is the default.
 
     Raises:
-        ShapeError: for booleans, floats, and values below the minimum.
+        ShapeError: for booleans, floats, text, and values below the minimum.
     """
     for name, minimum in minima.items():
         value = getattr(block, name)
         if type(value) is int and (minimum is None or value >= minimum):
             continue
-        if value is None or isinstance(value, str):
+        if value is None and type(block).__dataclass_fields__[name].default is None:  # type: ignore[attr-defined]
             continue
         try:
             settled = (
@@ -350,7 +350,7 @@ def _spread(block: Block, name: str, rank: int) -> tuple[Any, ...]:
     if len(value) != rank:
         raise ShapeError(
             f"{name}={value} is for {len(value)} axes, and the shape has {rank}.",
-            f"Give {rank} numbers, or one for all: {name}={value[0] if value else 1}.",
+            f"Give {rank} number{'s' * (rank > 1)}, or one for all: {name}={value[0] if value else 1}.",
             where=repr(block),
         )
     return value
@@ -385,11 +385,24 @@ def _refuse_axes(block: Block, shape: Shape, size_after: Callable[..., Any], set
         nearest[axis] = next(grown, None)
     reason = "; ".join(f"{reason} {at_axes(shape, axes)}" for reason, axes in reasons.items())
     near = "" if None in nearest else f"an input of at least {shape_text(nearest)}"
-    return block.refuse(shape, f"{reason}.", max(repairs, key=lambda repair: (len(repair), repair)), near)
+    repair = max(repairs, key=lambda repair: (len(repair), repair))
+    return block.refuse(shape, f"{reason}.", repair if _helps(repair, block, shape) else "", near)
 
 
 FARTHEST = 1024
 """How many sizes beyond the one given are tried in search of one that a block takes: past that, advice is no help."""
+
+
+def _helps(repair: str, block: Block, shape: Shape) -> bool:
+    """Whether a repair that names an argument makes a block take the shape: one axis may need what another refuses."""
+    advised = re.match(r"Give(?: it)? (\w+)=(\d+)", repair)
+    if advised is None:
+        return True
+    try:
+        replace(block, **{advised[1]: int(advised[2])}).output_shape(shape)  # type: ignore[type-var]
+    except ShapeError:
+        return False
+    return True
 
 
 def _refusal(size_after: Callable[..., Any], size: Any, setting: tuple[Any, ...]) -> ShapeError | None:

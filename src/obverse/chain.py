@@ -19,7 +19,7 @@ from obverse.block import (
     variadic,
 )
 from obverse.errors import ShapeError
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from obverse import modules
     from obverse.plan import Plan
 else:
-    modules = Lazily("obverse.modules")
+    modules = Later("obverse.modules")
 
 __all__ = ["Chain"]
 
@@ -259,6 +259,8 @@ def _further_faults(chain: Chain, failed: int, shape: Shape) -> Iterator[tuple[L
     Sizes are not known there, but channels are, as long as no block turns sizes into channels.
     """
     channels, rank = shape[0], len(shape) - 1
+    if rank > 3:  # to which every block objects
+        return
     for at, link in enumerate(chain.links[failed:], start=failed):
         generous = (channels, *(GENEROUS,) * rank)
         try:

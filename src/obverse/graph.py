@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from obverse.block import Block, Shape, Sight, Window, composed, passing, shape_text, united, variadic
 from obverse.errors import MirrorError, ShapeError
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    modules = Lazily("obverse.modules")
+    modules = Later("obverse.modules")
 
 __all__ = ["Concat", "Copy", "Graph", "Junction", "Node", "Product", "Split", "Sum"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from obverse.block import Block, Shape, as_shape, shape_text
+from obverse.block import Block, Shape, as_shape, beginners_batch, shape_text
 from obverse.blocks.conv import Style
 from obverse.chain import Chain
 from obverse.decoder import mirror
@@ -96,13 +96,18 @@ class Encoder(Steps):
 def _wrong_rank(x: Tensor, planned: Shape) -> ShapeError:
     given, wanted = shape_text(x.shape), f"N×{shape_text(planned)}"
     if x.ndim == len(planned) and tuple(x.shape) == planned:
-        return ShapeError(f"one image of {given} was given, and a model takes batches, {wanted}.", "Give x[None].")
+        advice = "Give x[None]." + (_without_batch(planned) if beginners_batch(planned) else "")
+        return ShapeError(f"one image of {given} was given, and a model takes batches, {wanted}.", advice)
     if x.ndim == len(planned) and x.shape[1:] == planned[1:]:
         return ShapeError(f"images of {given} have no channel axis; a model takes {wanted}.", "Give x[:, None].")
     advice = f"Give x of {wanted}."
     if x.ndim == len(planned):
-        advice += f" If {planned[0]} in {planned} is the batch, build the model for {planned[1:]}."
+        advice += _without_batch(planned)
     return ShapeError(f"x is {given}, with {x.ndim} axes; a model for {shape_text(planned)} takes {wanted}.", advice)
+
+
+def _without_batch(planned: Shape) -> str:
+    return f" If {planned[0]} in {planned} is the batch, build the model for {planned[1:]}."
 
 
 def _wrong_channels(x: Tensor, planned: Shape) -> ShapeError:

@@ -14,7 +14,7 @@ from obverse.blocks.resampling import Upsample
 from obverse.chain import Chain
 from obverse.errors import MirrorError, ShapeError
 from obverse.graph import Concat, Copy, Graph, Junction, Node, Product, Split, Sum
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    modules = Lazily("obverse.modules")
+    modules = Later("obverse.modules")
 
 __all__ = ["Parallel", "Residual"]
 

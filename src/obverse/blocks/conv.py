@@ -34,7 +34,7 @@ from obverse.block import (
 from obverse.blocks.reshaping import Crop
 from obverse.chain import Chain
 from obverse.errors import ShapeError
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
     from obverse import modules, upsampling
 else:
-    torch = Lazily("torch")
-    modules = Lazily("obverse.modules")
-    upsampling = Lazily("obverse.upsampling")
+    torch = Later("torch")
+    modules = Later("obverse.modules")
+    upsampling = Later("obverse.upsampling")
 
 __all__ = ["Conv", "ConvTranspose", "ResizeConv", "SubpixelConv"]
 
@@ -102,8 +102,8 @@ class Conv(Block):
     upsampling: Style | None = None
 
     def __post_init__(self) -> None:
-        settle(self, out_channels=1, kernel_size=1, stride=1, padding=0, dilation=1, groups=1)
-        _check_choice("Conv", "padding", self.padding, ("valid", "same"))
+        settle(self, out_channels=1, kernel_size=1, stride=1, dilation=1, groups=1)
+        _check_padding(self, ("valid", "same"))
         _check_choice("Conv", "padding_mode", self.padding_mode, ("zeros", "reflect", "replicate", "circular"))
         if self.upsampling is not None:
             check_style(self.upsampling, "Conv")
@@ -223,8 +223,8 @@ class _Transposed(Block):
     style: ClassVar[Style | None] = None
 
     def __post_init__(self) -> None:
-        settle(self, out_channels=1, kernel_size=1, stride=1, padding=0, output_padding=0, dilation=1, groups=1)
-        _check_choice(type(self).__name__, "padding", self.padding, ("same",))
+        settle(self, out_channels=1, kernel_size=1, stride=1, output_padding=0, dilation=1, groups=1)
+        _check_padding(self, ("same",))
 
     def _axes(self, rank: int) -> tuple[tuple[Any, ...], ...]:
         return along(self, ("kernel_size", "stride", "padding", "output_padding", "dilation"), rank)
@@ -545,7 +545,14 @@ def check_groups(block: Any, shape: Shape) -> None:
         )
 
 
+def _check_padding(block: Any, choices: tuple[str, ...]) -> None:
+    if isinstance(block.padding, str):
+        _check_choice(type(block).__name__, "padding", block.padding, choices)
+    else:
+        settle(block, padding=0)
+
+
 def _check_choice(block: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if isinstance(value, str) and value not in choices:
+    if value not in choices:
         listed = ", ".join(map(repr, choices))
         raise ShapeError(f"{name}={value!r} is none of {listed}.", f"Give {name}={choices[-1]!r}.", where=block)

@@ -7,13 +7,13 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from obverse.block import Block, Shape, settle
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 else:
-    torch = Lazily("torch")
+    torch = Later("torch")
 
 __all__ = ["Linear"]
 

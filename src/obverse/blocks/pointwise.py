@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from obverse.block import Block, Shape, Sight, check_number, settle, spatial_rank
 from obverse.errors import ShapeError
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    torch = Lazily("torch")
-    modules = Lazily("obverse.modules")
+    torch = Later("torch")
+    modules = Later("obverse.modules")
 
 __all__ = [
     "ELU",

@@ -21,7 +21,7 @@ from obverse.block import (
     transposed_window,
 )
 from obverse.errors import ShapeError
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    torch = Lazily("torch")
-    modules = Lazily("obverse.modules")
+    torch = Later("torch")
+    modules = Later("obverse.modules")
 
 __all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "LPPool", "MaxPool", "MaxUnpool", "NearestUnpool"]
 
@@ -386,7 +386,7 @@ class _Adaptive(Block):
         if isinstance(sizes, (list, tuple)):
             kept = tuple([size if size is None else whole("output_size", size, 1) for size in sizes])
             object.__setattr__(self, "output_size", kept)
-        else:
+        elif sizes is not None:
             settle(self, output_size=1)
 
     def output_shape(self, shape: Shape) -> Shape:

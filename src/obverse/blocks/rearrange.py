@@ -12,7 +12,7 @@ from einops.parsing import ParsedExpression
 from obverse.arithmetic import whole
 from obverse.block import Block, Shape
 from obverse.errors import ShapeError
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    modules = Lazily("obverse.modules")
+    modules = Later("obverse.modules")
 
 __all__ = ["Rearrange"]
 

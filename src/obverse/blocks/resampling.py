@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from obverse.block import Block, Shape, Window, along, by_axis, collapsed, settle, spatial_rank
+from obverse.block import Block, Shape, Window, along, at_axes, by_axis, collapsed, settle, spatial_rank
 from obverse.blocks.pooling import AvgPool
+from obverse.blocks.reshaping import Pad
 from obverse.errors import ShapeError
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    torch = Lazily("torch")
-    modules = Lazily("obverse.modules")
+    torch = Later("torch")
+    modules = Later("obverse.modules")
 
 __all__ = ["PixelShuffle", "PixelUnshuffle", "Upsample"]
 
@@ -198,7 +199,15 @@ class PixelUnshuffle(Block):
 
     def output_shape(self, shape: Shape) -> Shape:
         factor, rank = self.downscale_factor, spatial_rank(self, shape)
-        return (shape[0] * factor**rank, *by_axis(self, shape, _divided, ((factor,),) * rank))
+        missing = [-size % factor for size in shape[1:]]
+        left = [axis for axis, cells in enumerate(missing) if (cells != 0) is True]
+        if left:
+            raise self.refuse(
+                shape,
+                f"{factor} does not divide the cells {at_axes(shape, left)}.",
+                f"Put {Pad(*[(0, cells) for cells in missing])!r} in front of it.",
+            )
+        return (shape[0] * factor**rank, *[size // factor for size in shape[1:]])
 
     def mirror(self, shape: Shape) -> Block:
         self.output_shape(shape)
@@ -215,14 +224,6 @@ class PixelUnshuffle(Block):
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         factor = self.downscale_factor
         return (Window(factor, factor, Fraction(factor - 1, 2)),) * (len(shape) - 1)
-
-
-def _divided(size: Any, factor: int) -> Any:
-    if (size % factor != 0) is True:
-        raise ShapeError(
-            f"{factor} does not divide the {size} cells.", f"Put Pad((0, {-size % factor})) in front of it."
-        )
-    return size // factor
 
 
 def _offset(factor: int) -> Fraction:

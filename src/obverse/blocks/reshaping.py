@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from obverse.arithmetic import check_border, whole
 from obverse.block import Block, Shape, Window, by_axis, settle, shape_text, variadic
 from obverse.errors import ShapeError
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    torch = Lazily("torch")
-    modules = Lazily("obverse.modules")
+    torch = Later("torch")
+    modules = Later("obverse.modules")
 
 __all__ = ["Crop", "Flatten", "Pad", "Unflatten"]
 
@@ -116,7 +116,9 @@ class Unflatten(Block):
             raise self.refuse(
                 shape,
                 f"the {shape[axis]} cells of axis {axis + 1} cannot be folded into {takes}.",
-                f"Put Linear({known}) in front of it.",
+                f"Put Linear({known}) in front of it."
+                if axis == len(shape) - 1
+                else f"Give it lengths that multiply to {shape[axis]}.",
             )
         return axis, tuple(shape[axis] // known if size == -1 else size for size in self.unflattened_size)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from obverse.block import Block, Shape, Sight, Window, spatial_rank
 from obverse.errors import ShapeError
-from obverse.lazily import Lazily
+from obverse.later import Later
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    modules = Lazily("obverse.modules")
+    modules = Later("obverse.modules")
 
 __all__ = ["Rejoin", "Skip"]
 

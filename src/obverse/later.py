@@ -1,4 +1,4 @@
-"""Modules that are imported when they are first used: how the upper half reaches torch, and only where it builds."""
+"""Modules that are imported when they are first used, so that the upper half needs no torch until a block is built."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from importlib import import_module
 from typing import Any
 
 
-class Lazily:
+class Later:
     """A module that is imported when something of it is first asked for.
 
-    >>> fractions = Lazily("fractions")
+    >>> fractions = Later("fractions")
     >>> fractions.Fraction(1, 2)
     Fraction(1, 2)
 
-    `lazy_loader.load` would put a stub into `sys.modules`, for all the program. Whoever walks through that wakes it up:
-    `inspect` does, while torch itself is being imported, and then modules that need torch are imported too early.
+    Unlike a stub in `sys.modules`, it is not run by those who look through all modules, as `inspect.stack` does: where
+    torch is missing that would fail, and where it is there it would be imported for nothing.
     """
 
     def __init__(self, name: str) -> None:
