@@ -388,6 +388,17 @@ def test_it_is_exported_with_free_sizes(style):
         torch.testing.assert_close(program.module()(x), model(x))
 
 
+@pytest.mark.parametrize("style", STYLES[1:])
+def test_it_is_compiled_in_one_piece_for_every_size(style):
+    encoder = Chain(Conv(4, 3, stride=2, padding=1), ReLU(), Conv(4, 2, stride=(2, 1), padding="same"))
+    model = Autoencoder(encoder, (2, 24, 24), upsampling=style).eval()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    with torch.no_grad():
+        for size in [(24, 24), (25, 31), (40, 13)]:
+            x = torch.rand(3, 2, *size)
+            torch.testing.assert_close(compiled(x), model(x))
+
+
 def test_parts_are_all_told():
     chain = Chain(Residual(Conv(4, 3, stride=2, padding=1)), Conv(2, 2, stride=2))
     assert [type(p) for p in parts(mirror(chain, (1, 9, 9), upsampling="resize"))] == [ResizeConv] * 3
