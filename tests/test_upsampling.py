@@ -209,11 +209,12 @@ def test_resize_takes_the_window_whose_middle_is_nearest(drawn):
 
 
 @given(blocks_with_shapes(["ConvTranspose"]))
+@example((ConvTranspose(1, 4, padding="same"), (2, 5)))
+@example((ConvTranspose(1, (2, 3), padding=(0, 2), output_padding=(1, 0), dilation=2), (2, 5, 6)))
 def test_an_axis_of_stride_1_is_convolved_as_ever(drawn):
     block, shape = drawn
-    block = replace(block, stride=1, groups=1, padding=0, output_padding=0) if block.padding == "same" else block
     rank = len(shape) - 1
-    block = replace(block, stride=1, groups=1)
+    block = replace(block, stride=1, groups=1, output_padding=0 if block.padding == "same" else block.output_padding)
     assume(outcome(block.output_shape, shape))
     there, here = block.build(shape).double(), ResizeConv(**vars_of(block)).build(shape).double()
     here.weight.data.copy_(there.weight.transpose(0, 1).flip(list(range(2, 2 + rank))))
