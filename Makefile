@@ -20,7 +20,7 @@ test: .venv/.dev ## check everything: style, types, the built docs, tests
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/mkdocs --quiet build --strict
-	.venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --benchmark-disable $(ARGS)
+	.venv/bin/pytest --numprocesses $(JOBS) --dist worksteal --benchmark-disable $(ARGS)
 
 bench: .venv/.dev ## time what must stay fast
 	.venv/bin/pytest tests/benchmarks $(ARGS)

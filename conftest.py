@@ -17,18 +17,19 @@ from contextlib import redirect_stdout
 from difflib import unified_diff
 from io import StringIO
 from pathlib import Path
-from unittest import SkipTest
+from typing import Any
 
 import pytest
 from sybil import Document, Example, Region, Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.evaluators.doctest import DocTestEvaluator
 from sybil.evaluators.python import PythonEvaluator
+from sybil.example import SybilFailure
 from sybil.parsers.abstract.doctest import DocTestStringParser
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 ROOT = Path(__file__).parent
-NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+?) -->\s*\Z", re.DOTALL)
+NOT_RUN = re.compile(r"<!-- not run: \w.*? -->\s*\Z", re.DOTALL)
 
 lex = FencedCodeBlockLexer("[^\n]*")
 doctests = DocTestStringParser(DocTestEvaluator())
@@ -51,10 +52,7 @@ def fences(document: Document) -> Iterator[Region]:
 
 
 def excuse(example: Example) -> None:
-    """Skip a block, for the reason above it."""
-    found = NOT_RUN.search(example.document.text[: example.start])
-    assert found
-    raise SkipTest(" ".join(found["reason"].split()))
+    """Leave a block alone, for the reason above it."""
 
 
 def run_printing(example: Example) -> None:
@@ -94,10 +92,45 @@ TRIALS = {"python": run_printing, "text": compare, "sh": rehearse}
 PAGES = Sybil(parsers=[fences], patterns=["README.md", "CONTRIBUTING.md", "docs/*.md", "docs/**/*.md"])
 DOCSTRINGS = Sybil(parsers=[fences], path="src", pattern="*.py", document_types={".py": PythonDocStringDocument})
 
-pytest_collect_file = (PAGES + DOCSTRINGS).pytest()
+
+class Page(pytest.File):
+    """A page with blocks."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """One test a page, since its blocks share a namespace: pytest-xdist would part them."""
+        yield Blocks.from_parent(self, name="blocks")
+
+
+class Blocks(pytest.Item):
+    """The blocks of a page, tried in order."""
+
+    def runtest(self) -> None:
+        """Try every block; the first that fails ends the page."""
+        for example in examples(self.path):
+            example.evaluate()
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """What the block says, or its traceback."""
+        wrong = isinstance(excinfo.value, SybilFailure)
+        return str(excinfo.value) if wrong else super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The headline of a failure."""
+        return self.path, 0, f"the blocks of {self.path.name}"
+
+
+def examples(page: Path) -> list[Example]:
+    """The blocks of a page, or of a file's docstrings."""
+    finder = next((finder for finder in (PAGES, DOCSTRINGS) if finder.should_parse(page)), None)
+    return list(finder.parse(page).examples()) if finder else []
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect the pages, and the docstrings that have blocks."""
+    return Page.from_parent(parent, path=file_path) if examples(file_path) else None
 
 
 @pytest.fixture(scope="session")
 def pages() -> Sybil:
-    """What finds the blocks of the pages."""
+    """What finds the pages and their blocks."""
     return PAGES

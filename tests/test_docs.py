@@ -3,13 +3,14 @@
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-from sybil import Sybil
+from sybil import Example, Sybil
+from sybil.example import SybilFailure
 
 import obverse.drawing
 import obverse.testing.strategies
@@ -24,13 +25,44 @@ PUBLIC = [f"{door.__name__}.{name}" for door in DOORS for name in door.__all__]
 
 @pytest.mark.parametrize(("page", "least"), [("README.md", 3), ("CONTRIBUTING.md", 1), ("docs/quickstart.md", 8)])
 def test_the_blocks_of_a_page_are_found(pages: Sybil, page: str, least: int) -> None:
-    fences = re.findall(r"^```\w+$", (ROOT / page).read_text(), re.MULTILINE)
-    examples = list(pages.parse(ROOT / page))
-    assert len(examples) >= len(fences) >= least
+    assert len(list(pages.parse(ROOT / page).examples())) >= least
 
 
-def test_every_page_is_one_that_is_tried(pages: Sybil) -> None:
-    assert [page for page in PAGES if not pages.should_parse(page)] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_every_page_is_tried_or_excused(pages: Sybil, page: Path) -> None:
+    fences = re.findall(r"^ *```\w", page.read_text(), re.MULTILINE)
+    assert pages.should_parse(page)
+    assert len(list(pages.parse(page).examples())) >= len(fences)
+
+
+@pytest.fixture
+def blocks(pages: Sybil, tmp_path: Path) -> Callable[[str], list[Example]]:
+    """The blocks of a page that says this."""
+
+    def parse(text: str) -> list[Example]:
+        (tmp_path / "page.md").write_text(text)
+        return list(pages.parse(tmp_path / "page.md").examples())
+
+    return parse
+
+
+def test_a_block_that_nothing_tries_is_refused(blocks: Callable[[str], list[Example]]) -> None:
+    with pytest.raises(SybilFailure, match="not run: the reason"):
+        blocks("```toml\na = 1\n```\n")[0].evaluate()
+
+
+def test_what_a_page_shows_is_held_against_what_is_printed(blocks: Callable[[str], list[Example]]) -> None:
+    printing, shown = blocks("```python\nprint(27)\n```\n\n```text\n28\n```\n")
+    printing.evaluate()
+    with pytest.raises(SybilFailure, match=r"-28\n\+27"):
+        shown.evaluate()
+
+
+def test_an_excuse_is_for_the_block_right_below_it(blocks: Callable[[str], list[Example]]) -> None:
+    excused, refused = blocks("<!-- not run: no shell -->\n```sh\nrm x\n```\n\n```sh\nrm y\n```\n")
+    excused.evaluate()
+    with pytest.raises(SybilFailure):
+        refused.evaluate()
 
 
 @pytest.mark.parametrize("name", PUBLIC)

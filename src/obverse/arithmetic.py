@@ -46,7 +46,7 @@ def whole(name: str, value: Any, minimum: int | None = None) -> Any:
     Give a plain integer, such as stride=1.
     """
     if type(value) is not int:
-        if isinstance(value, (bool, float, str, bytes)) or not hasattr(value, "__floordiv__"):
+        if isinstance(value, (bool, float, str, bytes)) or not hasattr(value, "__floordiv__") or _is_array(value):
             raise ShapeError(
                 f"{name} is an integer; {value!r} is a {type(value).__name__}.",
                 f"Give a plain integer, such as {name}={max(minimum or 0, 1)}.",
@@ -58,12 +58,18 @@ def whole(name: str, value: Any, minimum: int | None = None) -> Any:
     return value
 
 
+def _is_array(value: Any) -> bool:
+    """Whether it is one of numpy's or PyTorch's values, and no integer."""
+    return hasattr(value, "dtype") and not isinstance(value, Integral)
+
+
 def extent_of(kernel_size: Any, dilation: Any = 1) -> Any:
     """The cells that a dilated kernel spans: `k + (k - 1)(d - 1)`, the `k̂` in front of relationship 15."""
     return dilation * (kernel_size - 1) + 1
 
 
-def _check_window(kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> None:
+def _window(kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Any, Any, Any, Any]:
+    """The same four as plain integers; refused where no window has them."""
     if (
         type(kernel_size) is type(stride) is type(padding) is type(dilation) is int
         and kernel_size > 0
@@ -71,11 +77,13 @@ def _check_window(kernel_size: Any, stride: Any, padding: Any, dilation: Any) ->
         and padding >= 0
         and dilation > 0
     ):
-        return
-    whole("kernel_size", kernel_size, 1)
-    whole("stride", stride, 1)
-    whole("padding", padding, 0)
-    whole("dilation", dilation, 1)
+        return kernel_size, stride, padding, dilation
+    return (
+        whole("kernel_size", kernel_size, 1),
+        whole("stride", stride, 1),
+        whole("padding", padding, 0),
+        whole("dilation", dilation, 1),
+    )
 
 
 def _check_span(extent: Any, cells: Any, padding: Any, most: Any = None) -> None:
@@ -111,7 +119,7 @@ def conv_output_size(input_size: Any, kernel_size: Any, stride: Any = 1, padding
     Raises:
         ShapeError: where `torch.nn.Conv1d` refuses the same numbers.
     """
-    _check_window(kernel_size, stride, padding, dilation)
+    kernel_size, stride, padding, dilation = _window(kernel_size, stride, padding, dilation)
     if type(input_size) is not int or input_size < 1:
         input_size = whole("input_size", input_size, 1)
     padded, extent = input_size + 2 * padding, dilation * (kernel_size - 1) + 1
@@ -135,6 +143,8 @@ def remainder(input_size: Any, kernel_size: Any, stride: Any = 1, padding: Any =
     Raises:
         ShapeError: as `conv_output_size` does.
     """
+    kernel_size, stride, padding, dilation = _window(kernel_size, stride, padding, dilation)
+    input_size = whole("input_size", input_size, 1)
     windows = conv_output_size(input_size, kernel_size, stride, padding, dilation)
     # a % s, written as what is left when the strides are taken away: for symbols this cancels in relationship 14, so
     # that the size restored is seen to be the size that went in
@@ -162,7 +172,7 @@ def conv_transpose_output_size(
         ShapeError: where `torch.nn.ConvTranspose1d` refuses the same numbers; `output_padding` must be below the
             larger of stride and dilation, and something must be left.
     """
-    _check_window(kernel_size, stride, padding, dilation)
+    kernel_size, stride, padding, dilation = _window(kernel_size, stride, padding, dilation)
     input_size = whole("input_size", input_size, 1)
     output_padding = whole("output_padding", output_padding, 0)
     bound = max(stride, dilation)
@@ -252,7 +262,7 @@ def pool_output_size(
         ShapeError: where `torch.nn.MaxPool1d` refuses the same numbers.
     """
     stride = kernel_size if stride is None else stride
-    _check_window(kernel_size, stride, padding, dilation)
+    kernel_size, stride, padding, dilation = _window(kernel_size, stride, padding, dilation)
     if (2 * padding > kernel_size) is True:
         raise ShapeError(
             f"padding is at most half of kernel_size={kernel_size}; {padding} was given.",
@@ -267,11 +277,11 @@ def pool_output_size(
     if (reach + stride <= 0) is True:  # not even one window that is partly inside
         _check_span(extent - stride + 1, input_size + 2 * padding, padding, most=kernel_size // 2)
     # https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool1d.html: "windows that would start in the right
-    # padded region are ignored". `starts` counts the windows that begin inside; of the two the smaller holds, which
-    # this says without a comparison: a - b is never above 1.
-    windows = (reach + stride - 1) // stride + 1
-    starts = (input_size + padding - 1) // stride + 1
-    return windows - (windows - starts + extent) // (extent + 1)
+    # padded region are ignored": the smaller holds of ⌈(i + 2p - e)/s⌉ + 1 windows that reach the end and
+    # ⌈(i + p)/s⌉ that start before it. Which one that is the settings tell, whatever the size
+    if extent >= stride + padding:
+        return (reach + stride - 1) // stride + 1
+    return (input_size + padding - 1) // stride + 1
 
 
 def input_sizes(output_size: int, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> range:
@@ -285,7 +295,7 @@ def input_sizes(output_size: int, kernel_size: int, stride: int = 1, padding: in
     Raises:
         ShapeError: for settings that no convolution has.
     """
-    _check_window(kernel_size, stride, padding, dilation)
+    kernel_size, stride, padding, dilation = _window(kernel_size, stride, padding, dilation)
     output_size = whole("output_size", output_size, 1)
     # relationship 15 solved for i: the smallest has no remainder, the largest a remainder of s - 1
     first = (output_size - 1) * stride + extent_of(kernel_size, dilation) - 2 * padding
@@ -304,7 +314,7 @@ def same_padding(kernel_size: int, dilation: int = 1) -> tuple[int, int]:
     Raises:
         ShapeError: for a kernel or a dilation below 1.
     """
-    _check_window(kernel_size, 1, 0, dilation)
+    kernel_size, _, _, dilation = _window(kernel_size, 1, 0, dilation)
     total = dilation * (kernel_size - 1)
     return total // 2, total - total // 2
 
@@ -318,7 +328,12 @@ def strided_same_padding(input_size: Any, kernel_size: int, stride: int = 1, dil
     ((0, 1), (1, 1))
 
     With stride 1 it is `same_padding`. Nothing is ever cropped: a stride beyond the kernel just skips cells.
+
+    Raises:
+        ShapeError: for a size, a kernel, a stride or a dilation below 1.
     """
+    kernel_size, stride, _, dilation = _window(kernel_size, stride, 0, dilation)
+    input_size = whole("input_size", input_size, 1)
     extent = extent_of(kernel_size, dilation)
     total = ((input_size + stride - 1) // stride - 1) * stride + extent - input_size
     if extent == 1:
@@ -390,8 +405,8 @@ def solve_conv(
     >>> solve_conv(28, 14, kernel_sizes=[3])[0]
     ConvSettings(kernel_size=3, stride=2, padding=1, dilation=1)
 
-    Plainest means: a kernel that the stride does not exceed, no remainder that is forgotten beyond what must be, then
-    the smaller dilation, stride, kernel and padding.
+    Plainest means: a kernel that the stride does not exceed, then no remainder, or a small one, then the smaller
+    dilation, stride, kernel and padding.
 
     Args:
         input_size: cells that go in.
@@ -421,11 +436,12 @@ def _settings(
 ) -> Iterator[ConvSettings]:
     for kernel_size in kernel_sizes:
         for dilation in dilations:
-            for padding in paddings or range(extent_of(kernel_size, dilation) // 2 + 1):
+            for padding in range(extent_of(kernel_size, dilation) // 2 + 1) if paddings is None else paddings:
                 for stride in strides:
                     yield ConvSettings(kernel_size, stride, padding, dilation)
 
 
 def _plainness(input_size: int, settings: ConvSettings) -> tuple[object, ...]:
     kernel_size, stride, padding, dilation = settings
-    return (stride > extent_of(kernel_size, dilation), dilation, stride, kernel_size, padding)
+    skips = stride > extent_of(kernel_size, dilation)
+    return (skips, remainder(input_size, *settings), dilation, stride, kernel_size, padding)

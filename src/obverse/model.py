@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import count, takewhile
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
 from obverse.rewrite import Skips, with_skips, with_upsampling
 from obverse.tying import tie
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 __all__ = ["Autoencoder", "Decoder", "Encoder"]
 
@@ -317,7 +321,7 @@ class Autoencoder(nn.Module):
         input_shape: `(C, *spatial)` of one example, without the batch: what is planned for, and cheapest.
         output: a block to end with, such as `Sigmoid()` for pixels between 0 and 1; nothing by default, since only the
             data tell what range they have.
-        skips: `"concat"` or `"add"` makes a U-Net: what reaches each block that makes sizes smaller is handed round the
+        skips: `"concat"` or `"add"` makes a U-Net: what reaches each block with a stride above 1 is handed round the
             code, and joined where its mirror restores that shape, aligned at every size. Or the places to skip from, as
             a plan shows them, `("2", "4")`, or `{"2": "add"}`. The input itself never skips unless it is named.
         tied: whether each convolution and linear layer of the decoder uses the weight of its counterpart, transposed,
@@ -442,6 +446,15 @@ class Autoencoder(nn.Module):
         """
         reconstruction: Tensor = self.decoder(code, size, around)
         return reconstruction
+
+    def export(self, path: str | Path | None = None) -> ExportedProgram:
+        """The model as a program with free batch and free sizes; written to `path`, a `.pt2` or an `.onnx`, if given.
+
+        See `obverse.exporting.export`.
+        """
+        from obverse.exporting import export
+
+        return export(self, path)
 
     def summary(self, batch_size: int = 1, **options: Any) -> str:
         """The table that torchinfo prints, as text.

@@ -561,19 +561,40 @@ class Rearrange(nn.Module):
 
 
 class _ChannelsFirst(nn.Module):
-    """A norm over the channels of every position, where the channels come first."""
+    """A norm over the channels of every position, where the channels come first.
+
+    Written out, since PyTorch's own looks at how its input lies in memory, and a traced program then no longer takes
+    every size.
+    """
+
+    weight: Any
+    eps: Any
 
     def forward(self, x: Tensor) -> Tensor:
-        normed: Tensor = super().forward(x.movedim(1, -1))
-        return normed.movedim(-1, 1)
+        spread = (-1, *(1,) * (x.ndim - 2))
+        normed = self._normed(x)
+        scaled = normed if self.weight is None else normed * self.weight.view(spread)
+        bias = getattr(self, "bias", None)
+        return scaled if bias is None else scaled + bias.view(spread)
+
+    def _normed(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
 
 
 class LayerNorm(_ChannelsFirst, nn.LayerNorm):
     """`torch.nn.LayerNorm` over channels that come first."""
 
+    def _normed(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(1, keepdim=True)
+        return centred * torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps)
+
 
 class RMSNorm(_ChannelsFirst, nn.RMSNorm):
     """`torch.nn.RMSNorm` over channels that come first."""
+
+    def _normed(self, x: Tensor) -> Tensor:
+        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + eps)
 
 
 class FreeLayerNorm(nn.LayerNorm):

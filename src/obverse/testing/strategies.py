@@ -646,8 +646,16 @@ def blocks_with_shapes(
     >>> find(blocks_with_shapes(["MaxPool"]), lambda drawn: True)
     (MaxPool(1), (1, 1))
     """
-    names = None if names is None else tuple(names)
-    return shapes(ranks).flatmap(lambda shape: st.tuples(blocks(shape, names), st.just(shape)))
+    chosen = tuple(ROWS if names is None else names)
+
+    def taken(shape: Shape) -> bool:
+        return any(ROWS[name].fits(shape) for name in chosen)
+
+    drawn: Any = shapes(ranks).filter(taken)
+    pairs: st.SearchStrategy[tuple[Block, Shape]] = drawn.flatmap(
+        lambda shape: st.tuples(blocks(shape, chosen), st.just(shape))
+    )
+    return pairs
 
 
 def chains(shape: Shape, names: Iterable[str] | None = None, most: int = 6) -> st.SearchStrategy[Chain]:
