@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import lazy_loader as lazy
-
 from obverse.block import (
     Block,
     Shape,
@@ -21,6 +19,7 @@ from obverse.block import (
     variadic,
 )
 from obverse.errors import ShapeError
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from obverse import modules
     from obverse.plan import Plan
 else:
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    modules = Lazily("obverse.modules")
 
 __all__ = ["Chain"]
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import lazy_loader as lazy
-
 from obverse.block import Block, Shape, Sight, Window, composed, passing, shape_text, united, variadic
 from obverse.errors import MirrorError, ShapeError
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    modules = Lazily("obverse.modules")
 
 __all__ = ["Concat", "Copy", "Graph", "Junction", "Node", "Product", "Split", "Sum"]
 

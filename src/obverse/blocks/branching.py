@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from math import lcm
 from typing import TYPE_CHECKING, Any, Literal
 
-import lazy_loader as lazy
-
 from obverse.block import Block, Shape, Sight, passing, shape_text, variadic
 from obverse.blocks.conv import Conv
 from obverse.blocks.pointwise import Identity
@@ -16,6 +14,7 @@ from obverse.blocks.resampling import Upsample
 from obverse.chain import Chain
 from obverse.errors import MirrorError, ShapeError
 from obverse.graph import Concat, Copy, Graph, Junction, Node, Product, Split, Sum
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    modules = Lazily("obverse.modules")
 
 __all__ = ["Parallel", "Residual"]
 

@@ -8,8 +8,6 @@ from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import lazy_loader as lazy
-
 from obverse.arithmetic import (
     check_border,
     conv_output_size,
@@ -36,6 +34,7 @@ from obverse.block import (
 from obverse.blocks.reshaping import Crop
 from obverse.chain import Chain
 from obverse.errors import ShapeError
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +42,9 @@ if TYPE_CHECKING:
 
     from obverse import modules, upsampling
 else:
-    torch = lazy.load("torch")
-    modules = lazy.load("obverse.modules", suppress_warning=True)
-    upsampling = lazy.load("obverse.upsampling", suppress_warning=True)
+    torch = Lazily("torch")
+    modules = Lazily("obverse.modules")
+    upsampling = Lazily("obverse.upsampling")
 
 __all__ = ["Conv", "ConvTranspose", "ResizeConv", "SubpixelConv"]
 

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-import lazy_loader as lazy
-
 from obverse.block import Block, Shape, settle
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 else:
-    torch = lazy.load("torch")
+    torch = Lazily("torch")
 
 __all__ = ["Linear"]
 

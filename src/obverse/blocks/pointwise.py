@@ -7,10 +7,9 @@ from difflib import get_close_matches
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import lazy_loader as lazy
-
 from obverse.block import Block, Shape, Sight, check_number, settle, spatial_rank
 from obverse.errors import ShapeError
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    torch = lazy.load("torch")
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    torch = Lazily("torch")
+    modules = Lazily("obverse.modules")
 
 __all__ = [
     "ELU",

@@ -7,8 +7,6 @@ from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
-import lazy_loader as lazy
-
 from obverse.arithmetic import extent_of, pool_output_size, whole
 from obverse.block import (
     Block,
@@ -23,6 +21,7 @@ from obverse.block import (
     transposed_window,
 )
 from obverse.errors import ShapeError
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    torch = lazy.load("torch")
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    torch = Lazily("torch")
+    modules = Lazily("obverse.modules")
 
 __all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "LPPool", "MaxPool", "MaxUnpool", "NearestUnpool"]
 

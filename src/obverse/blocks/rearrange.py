@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader as lazy
 from einops import EinopsError
 from einops.parsing import ParsedExpression
 
 from obverse.arithmetic import whole
 from obverse.block import Block, Shape
 from obverse.errors import ShapeError
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    modules = Lazily("obverse.modules")
 
 __all__ = ["Rearrange"]
 

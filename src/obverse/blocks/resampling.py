@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader as lazy
-
 from obverse.block import Block, Shape, Window, along, by_axis, collapsed, settle, spatial_rank
 from obverse.blocks.pooling import AvgPool
 from obverse.errors import ShapeError
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    torch = lazy.load("torch")
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    torch = Lazily("torch")
+    modules = Lazily("obverse.modules")
 
 __all__ = ["PixelShuffle", "PixelUnshuffle", "Upsample"]
 

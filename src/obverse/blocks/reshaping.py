@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
-import lazy_loader as lazy
-
 from obverse.arithmetic import check_border, whole
 from obverse.block import Block, Shape, Window, by_axis, settle, shape_text, variadic
 from obverse.errors import ShapeError
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    torch = lazy.load("torch")
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    torch = Lazily("torch")
+    modules = Lazily("obverse.modules")
 
 __all__ = ["Crop", "Flatten", "Pad", "Unflatten"]
 

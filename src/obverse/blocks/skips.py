@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
-import lazy_loader as lazy
-
 from obverse.block import Block, Shape, Sight, Window, spatial_rank
 from obverse.errors import ShapeError
+from obverse.lazily import Lazily
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from obverse import modules
 else:
-    modules = lazy.load("obverse.modules", suppress_warning=True)
+    modules = Lazily("obverse.modules")
 
 __all__ = ["Rejoin", "Skip"]
 
