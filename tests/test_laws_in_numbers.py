@@ -89,7 +89,7 @@ def _share_weights(there, back):
     if isinstance(there, Wired):
         for name, module in there.named_children():
             _share_weights(module, back.get_submodule(name))
-    elif isinstance(there, Steps) and len(there) > 1:
+    elif isinstance(there, Steps):
         for ours, theirs in zip(there, reversed(back), strict=True):
             _share_weights(ours, theirs)
     else:
