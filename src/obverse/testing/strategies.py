@@ -646,7 +646,7 @@ def blocks_with_shapes(
     >>> find(blocks_with_shapes(["MaxPool"]), lambda drawn: True)
     (MaxPool(1), (1, 1))
     """
-    chosen = tuple(ROWS if names is None else names)
+    chosen = tuple(DRAWN if names is None else names)
 
     def taken(shape: Shape) -> bool:
         return any(ROWS[name].fits(shape) for name in chosen)
