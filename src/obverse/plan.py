@@ -177,7 +177,7 @@ def _table(plan: Plan) -> Iterator[str]:
         for step in plan.steps
     ]
     path = f"{shape_text(plan.input_shape)} → {shape_text(plan.output_shape)}"
-    ratio = f"{float(plan.compression):.1f} to 1"
+    ratio = _ratio(plan.compression)
     rows += [("", path, ratio, f"{plan.parameters:,}", f"{plan.multiply_adds:,}", "")]
     head = ("", "block", "shape out", "parameters", "multiply-adds", "sees")
     others = [max(len(row[column]) for row in [head, *rows]) for column in (2, 3, 4, 5)]
@@ -186,6 +186,10 @@ def _table(plan: Plan) -> Iterator[str]:
     for row in [head, *rows]:
         cells = (f"{cell:>{width}}" for cell, width in zip(row[2:], others, strict=True))
         yield "  ".join([f"{row[0]:<{at}}", f"{_shortened(row[1], room):<{room}}", *cells]).rstrip()
+
+
+def _ratio(compression: Fraction) -> str:
+    return f"{float(compression):.1f} to 1" if compression >= 1 else f"1 to {float(1 / compression):.1f}"
 
 
 def _shortened(text: str, room: int) -> str:
