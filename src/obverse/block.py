@@ -75,6 +75,9 @@ class Window(NamedTuple):
     centre: int | Fraction = 0
 
 
+ITSELF = Window()
+"""A cell sees the cell in its own place."""
+
 Sight = tuple[Window, ...] | None
 """Windows along every axis; `None` where a cell sees everything, or axes are mixed."""
 
@@ -95,9 +98,14 @@ def composed(first: Sight, then: Sight) -> Sight:
 
 
 def _through(first: Window, then: Window) -> Window:
+    if then is ITSELF:
+        return first
     size, stride, centre = first
     further, step, offset = then
-    return Window(int(size + (further - 1) * stride), _plain(stride * step), _plain(centre + offset * stride))
+    moved, middle = stride * step, centre + offset * stride
+    if type(moved) is type(middle) is int:
+        return Window(int(size + (further - 1) * stride), moved, middle)
+    return Window(int(size + (further - 1) * stride), _plain(moved), _plain(middle))
 
 
 def united(first: Sight, second: Sight) -> Sight:
@@ -194,7 +202,7 @@ class Block:
 
     def windows(self, shape: Shape) -> Sight:
         """For every spatial axis what one cell sees; `None` if a cell sees everything, or axes are mixed."""
-        return (Window(),) * (len(shape) - 1) if self.pointwise else None
+        return (ITSELF,) * (len(shape) - 1) if self.pointwise else None
 
     def notes(self, shape: Shape) -> tuple[str, ...]:
         """What a plan says about it under its table, a sentence each."""
@@ -206,7 +214,7 @@ class Block:
 
     def parameters(self, shape: Shape) -> int:
         """How many numbers the module learns."""
-        return sum(prod(size) for size in self.parameter_shapes(shape).values())
+        return sum([prod(size) for size in self.parameter_shapes(shape).values()])
 
     def refuse(self, shape: Shape, reason: str, repair: str = "", nearest: str = "") -> ShapeError:
         """The error to raise for a shape: it names the block and the shape before the reason."""
@@ -337,10 +345,18 @@ def along(block: Block, names: tuple[str, ...], rank: int) -> tuple[tuple[Any, .
     Raises:
         ShapeError: if an argument was given for another number of axes.
     """
-    known: dict[int, tuple[tuple[Any, ...], ...]] = block.__dict__.setdefault("_along", {})
-    if rank not in known:
-        known[rank] = tuple(zip(*(_spread(block, name, rank) for name in names), strict=True))
+    known: dict[int, tuple[tuple[Any, ...], ...]] | None = block.__dict__.get("_along")
+    if known is None or rank not in known:
+        known = block.__dict__.setdefault("_along", {})
+        known[rank] = _for_each(block, names, rank)
     return known[rank]
+
+
+def _for_each(block: Block, names: tuple[str, ...], rank: int) -> tuple[tuple[Any, ...], ...]:
+    values = tuple([getattr(block, name) for name in names])
+    if not any(type(value) is tuple for value in values):
+        return (values,) * rank
+    return tuple(zip(*[_spread(block, name, rank) for name in names], strict=True))
 
 
 def _spread(block: Block, name: str, rank: int) -> tuple[Any, ...]:
@@ -364,7 +380,7 @@ def by_axis(
     Raises:
         ShapeError: with the axes, and the nearest input that would do, where `size_after` refuses a size.
     """
-    settings = tuple(settings)
+    settings = settings if type(settings) is tuple else tuple(settings)
     try:
         return [size_after(size, *setting) for size, setting in zip(shape[1:], settings, strict=True)]
     except ShapeError:
@@ -478,6 +494,11 @@ def check_number(block: Block, name: str, least: float | None = None, most: floa
         f"Give {name}={least if least is not None else 1}.",
         where=type(block).__name__,
     )
+
+
+def halved(cells: int) -> int | Fraction:
+    """Half of a number of cells, as an integer where it is one."""
+    return cells // 2 if cells % 2 == 0 else Fraction(cells, 2)
 
 
 def transposed_window(reach: int, stride: int, padding: int) -> Window:

@@ -10,7 +10,7 @@ from math import prod
 from textwrap import fill
 from typing import NamedTuple
 
-from obverse.block import Block, Shape, Sight, Window, composed, shape_text
+from obverse.block import Block, Shape, Sight, Window, composed, halved, shape_text
 from obverse.chain import Chain
 
 __all__ = ["Plan", "Step"]
@@ -146,7 +146,7 @@ class Plan:
 
 def _steps(plan: Plan) -> Iterator[Step]:
     sight: Sight = (Window(),) * (len(plan.input_shape) - 1)
-    whole = tuple([Window(size, 0, Fraction(size - 1, 2)) for size in plan.input_shape[1:]])
+    whole = tuple([Window(size, 0, halved(size - 1)) for size in plan.input_shape[1:]])
     for (place, block), before, after in zip(plan.chain.links, plan.shapes, plan.shapes[1:], strict=False):
         sight = composed(sight, block.windows(before))
         seen = whole if sight is None else sight

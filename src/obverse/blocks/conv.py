@@ -27,6 +27,7 @@ from obverse.block import (
     at_axes,
     by_axis,
     collapsed,
+    halved,
     settle,
     spatial_rank,
     transposed_window,
@@ -133,10 +134,18 @@ class Conv(Block):
         return after
 
     def output_shape(self, shape: Shape) -> Shape:
+        last = self.__dict__.get("_last")
+        if last is not None and last[0] is shape:  # a plan asks twice, for the shape and for what it costs
+            return last[1]  # type: ignore[no-any-return]
         rank = spatial_rank(self, shape)
         if self.groups != 1:
             check_groups(self, shape)
-        return (self.out_channels, *by_axis(self, shape, self._size_after, self._axes(rank)))
+        plain = self.padding_mode == "zeros" and not isinstance(self.padding, str)
+        size_after = conv_output_size if plain else self._size_after
+        after = (self.out_channels, *by_axis(self, shape, size_after, self._axes(rank)))
+        if type(sum(shape)) is int:  # the sizes of a trace do not outlive it
+            self.__dict__["_last"] = (shape, after)
+        return after
 
     def mirror(self, shape: Shape) -> Block:
         self.output_shape(shape)
@@ -185,21 +194,20 @@ class Conv(Block):
         return layer
 
     def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
-        kernel = [k for k, *_ in self._axes(len(shape) - 1)]
-        weight = (self.out_channels, shape[0] // self.groups, *kernel)
+        weight = (self.out_channels, shape[0] // self.groups, *[axis[0] for axis in self._axes(len(shape) - 1)])
         return {"weight": weight, "bias": (self.out_channels,)} if self.bias else {"weight": weight}
 
     def multiply_adds(self, shape: Shape) -> int:
         # every cell that comes out is a dot product of a kernel with the channels of its group
-        kernel: int = prod(k for k, *_ in self._axes(len(shape) - 1))
+        kernel: int = prod([axis[0] for axis in self._axes(len(shape) - 1)])
         return prod(self.output_shape(shape)) * kernel * shape[0] // self.groups
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         axes = self._axes(len(shape) - 1)
-        return tuple(
-            Window(extent_of(k, d), s, _halved(extent_of(k, d) - 1) - self._before(n, k, s, p, d))
-            for n, (k, s, p, d) in zip(shape[1:], axes, strict=True)
-        )
+        if isinstance(self.padding, str):
+            sized = zip(shape[1:], axes, strict=True)
+            axes = tuple([(k, s, self._before(n, k, s, p, d), d) for n, (k, s, p, d) in sized])
+        return tuple([Window(d * (k - 1) + 1, s, halved(d * (k - 1)) - p) for k, s, p, d in axes])
 
     def _before(self, size: Any, kernel_size: int, stride: int, padding: Any, dilation: int) -> Any:
         if padding == "same":
@@ -522,10 +530,6 @@ def _size_after_transposed(
     if padding == "same":  # that of a kernel of one cell: what the kernel spans beyond is what "same" takes away
         kernel_size, padding, dilation = 1, 0, 1
     return conv_transpose_output_size(size, kernel_size, stride, padding, output_padding, dilation)
-
-
-def _halved(cells: int) -> int | Fraction:
-    return cells // 2 if cells % 2 == 0 else Fraction(cells, 2)
 
 
 def check_groups(block: Any, shape: Shape) -> None:

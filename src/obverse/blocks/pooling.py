@@ -15,6 +15,7 @@ from obverse.block import (
     along,
     by_axis,
     check_number,
+    halved,
     settle,
     shape_text,
     spatial_rank,
@@ -483,7 +484,7 @@ def _pool_defaults(
 
 def _pool_window(kernel_size: int, stride: int, padding: int, dilation: int, _: bool) -> Window:
     reach = extent_of(kernel_size, dilation) - 1
-    return Window(reach + 1, stride, Fraction(reach, 2) - padding)
+    return Window(reach + 1, stride, halved(reach) - padding)
 
 
 def _avg_pool3d_size(size: Any, kernel_size: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> Any:
