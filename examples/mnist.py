@@ -31,10 +31,7 @@ from obverse.drawing import hourglass, loss_curves, reconstructions
 from obverse.training import History, accelerator_on, constant, evaluate, one_cycle, train
 
 SHAPE = (1, 28, 28)
-BETAS = (
-    0.9,
-    0.99,
-)  # Adam's; it forgets old gradients in 100 steps where 1,000 are usual, for trainings as short as these
+BETAS = (0.9, 0.99)  # Adam's: it forgets gradients in 100 steps, not in 1,000, for trainings as short as these
 SCHEDULES = {"constant": constant, "one-cycle": one_cycle}
 
 

@@ -8,7 +8,7 @@ from hypothesis import settings
 # no deadline: the first forward of a process takes a second, and other sessions share the machine
 settings.register_profile("dev", max_examples=25, deadline=None)
 settings.register_profile("ci", max_examples=125, deadline=None, derandomize=True, database=None)
-settings.register_profile("nightly", max_examples=1_000, deadline=None)
+settings.register_profile("nightly", max_examples=1_200, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 

@@ -209,11 +209,12 @@ def test_resize_takes_the_window_whose_middle_is_nearest(drawn):
 
 
 @given(blocks_with_shapes(["ConvTranspose"]))
+@example((ConvTranspose(1, 4, padding="same"), (2, 5)))
+@example((ConvTranspose(1, (2, 3), padding=(0, 2), output_padding=(1, 0), dilation=2), (2, 5, 6)))
 def test_an_axis_of_stride_1_is_convolved_as_ever(drawn):
     block, shape = drawn
-    block = replace(block, stride=1, groups=1, padding=0, output_padding=0) if block.padding == "same" else block
     rank = len(shape) - 1
-    block = replace(block, stride=1, groups=1)
+    block = replace(block, stride=1, groups=1, output_padding=0 if block.padding == "same" else block.output_padding)
     assume(outcome(block.output_shape, shape))
     there, here = block.build(shape).double(), ResizeConv(**vars_of(block)).build(shape).double()
     here.weight.data.copy_(there.weight.transpose(0, 1).flip(list(range(2, 2 + rank))))
@@ -386,6 +387,17 @@ def test_it_is_exported_with_free_sizes(style):
     for size in [(24, 24), (25, 31), (40, 13)]:
         x = torch.rand(3, 2, *size)
         torch.testing.assert_close(program.module()(x), model(x))
+
+
+@pytest.mark.parametrize("style", STYLES[1:])
+def test_it_is_compiled_in_one_piece_for_every_size(style):
+    encoder = Chain(Conv(4, 3, stride=2, padding=1), ReLU(), Conv(4, 2, stride=(2, 1), padding="same"))
+    model = Autoencoder(encoder, (2, 24, 24), upsampling=style).eval()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    with torch.no_grad():
+        for size in [(24, 24), (25, 31), (40, 13)]:
+            x = torch.rand(3, 2, *size)
+            torch.testing.assert_close(compiled(x), model(x))
 
 
 def test_parts_are_all_told():

@@ -277,11 +277,11 @@ def pool_output_size(
     if (reach + stride <= 0) is True:  # not even one window that is partly inside
         _check_span(extent - stride + 1, input_size + 2 * padding, padding, most=kernel_size // 2)
     # https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool1d.html: "windows that would start in the right
-    # padded region are ignored". `starts` counts the windows that begin inside; of the two the smaller holds, which
-    # this says without a comparison: a - b is never above 1.
-    windows = (reach + stride - 1) // stride + 1
-    starts = (input_size + padding - 1) // stride + 1
-    return windows - (windows - starts + extent) // (extent + 1)
+    # padded region are ignored": the smaller holds of ⌈(i + 2p - e)/s⌉ + 1 windows that reach the end and
+    # ⌈(i + p)/s⌉ that start before it. Which one that is the settings tell, whatever the size
+    if extent >= stride + padding:
+        return (reach + stride - 1) // stride + 1
+    return (input_size + padding - 1) // stride + 1
 
 
 def input_sizes(output_size: int, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> range:

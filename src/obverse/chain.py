@@ -211,7 +211,9 @@ def _nested(chain: Chain, mirrors: Iterator[Block]) -> Chain:
 
 
 def _not_a_block(given: object) -> str:
-    return f"{type(given).__name__} is no block: {given!r}"[:200] + "."
+    kind = type(given)
+    whose = "torch.nn." * kind.__module__.startswith("torch.nn")
+    return f"{whose}{kind.__name__} is no block: {given!r}"[:200] + "."
 
 
 def _how_to_chain(given: object) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from obverse.block import Block, Shape, as_shape
-from obverse.blocks.conv import Style
+from obverse.blocks.conv import Conv, ConvTranspose, ResizeConv, Style, SubpixelConv
+from obverse.blocks.dense import Linear
 from obverse.blocks.pointwise import Identity
 from obverse.chain import Chain
+from obverse.errors import ShapeError
 from obverse.rewrite import with_upsampling
 
-__all__ = ["mirror"]
+__all__ = ["counterparts", "mirror"]
 
 
 def mirror(block: Block, input_shape: Shape, *, upsampling: Style = "transpose") -> Block:
@@ -94,3 +98,62 @@ def _replaced(chain: Chain, last: Block, biased: Block) -> Chain:
             continue
         return Chain(*chain.blocks[:at], new, *chain.blocks[at + 1 :])
     return chain
+
+
+def counterparts(encoder: Block, decoder: Block, shape: Shape) -> Iterator[tuple[str, str]]:
+    """The places of the layers in an encoder, and in its decoder, that have the same weight where the two are tied.
+
+    >>> from obverse import Conv, Flatten, Linear, ReLU, Residual
+    >>> encoder = Chain(Conv(8, 4, padding="same"), ReLU(), Residual(Conv(8, 3, padding=1)), Flatten(), Linear(10))
+    >>> decoder = mirror(encoder, (1, 9, 9))
+    >>> list(counterparts(encoder, decoder, (1, 9, 9)))    # the first, padded unevenly, is mirrored by two blocks
+    [('4', '0'), ('2.body', '2.body'), ('0', '4.0')]
+
+    They are paired as the mirror was made: block by block from the end, branch by branch, however chains nest. What is
+    pointwise learns for itself, and so do the fresh gates of a product.
+
+    Args:
+        encoder: a block.
+        decoder: what `mirror` made of it; further blocks may follow.
+        shape: what goes into the encoder.
+
+    Raises:
+        ShapeError: for a layer whose mirror has no such weight: `ResizeConv`, `SubpixelConv`.
+    """
+    shapes = encoder.shapes(shape) if isinstance(encoder, Chain) else [shape]
+    mirrors = iter([(place, block) for place, block in _leaves(decoder) if not block.pointwise])
+    for (place, block), at in reversed(list(zip(_leaves(encoder), shapes, strict=False))):
+        if not block.pointwise:
+            number = sum(not leaf.pointwise for _, leaf in _leaves(block.mirror(at)))
+            yield from _paired(place, block, at, list(islice(mirrors, number)))
+
+
+def _leaves(block: Block) -> list[tuple[str, Block]]:
+    return [(place, leaf) for place, leaf in block.links] if isinstance(block, Chain) else [("", block)]
+
+
+def _paired(place: str, block: Any, shape: Shape, mirrors: list[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The pairs of a block of an encoder and of the blocks that mirror it."""
+    for leaf in (block, *[leaf for _, leaf in mirrors]):
+        if isinstance(leaf, (ResizeConv, SubpixelConv)):
+            raise ShapeError(
+                f"a {type(leaf).__name__} has no weight in common with its counterpart, so they cannot be tied.",
+                "Give it upsampling='transpose', or leave tied out.",
+                where=f"block {place}, {block!r}",
+            )
+    if isinstance(block, (Conv, ConvTranspose, Linear)):
+        yield place, next(there for there, leaf in mirrors if isinstance(leaf, (Conv, ConvTranspose, Linear)))
+    elif hasattr(block, "graph"):
+        ((there, turned),) = mirrors
+        nodes = {node.name: node.block for node in turned.graph(block.output_shape(shape)).nodes}
+        graph = block.graph(shape)
+        wires = graph.wires(shape)
+        gates = {node.name for node in graph.nodes[2:]} if getattr(block, "join", None) == "multiply" else set()
+        for name, inner, takes, _ in graph.nodes:
+            if isinstance(inner, Block) and name not in gates:
+                for one, other in counterparts(inner, nodes[name], wires[takes[0]]):
+                    yield _within(place, name, one), _within(there, name, other)
+
+
+def _within(*names: str) -> str:
+    return ".".join(filter(None, names))

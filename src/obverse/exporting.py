@@ -67,8 +67,8 @@ def _traced(model: Autoencoder) -> ExportedProgram:
         said = next(iter(str(error).splitlines()), type(error).__name__)
         raise ObverseError(
             f"PyTorch cannot trace this model with free sizes: {said}",
-            "Its cause is shown above. Known ones: padding='same' with a stride beyond the kernel's extent, and sizes scaled "
-            "by a number that is no simple fraction.",
+            "Its cause is shown above. Known ones: padding='same' with a stride beyond the kernel's extent, and sizes "
+            "scaled by a number that is no simple fraction.",
         ) from error
 
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from obverse.block import Block, Shape, as_shape, beginners_batch, shape_text
 from obverse.blocks.conv import Style
 from obverse.chain import Chain
-from obverse.decoder import mirror
+from obverse.decoder import counterparts, mirror
 from obverse.errors import ShapeError
 from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
 from obverse.rewrite import Skips, with_skips, with_upsampling
+from obverse.tying import tie
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -191,6 +192,7 @@ class Decoder(Steps):
         dtype: torch.dtype | None = None,
     ) -> None:
         self.output = output
+        self.borrowed: frozenset[str] = frozenset()
         self.output_shape = as_shape(input_shape)
         self.encoder_block = as_chain(with_upsampling(as_chain(encoder), self.output_shape, upsampling))
         self.input_shape = self.encoder_block.output_shape(self.output_shape)
@@ -206,7 +208,7 @@ class Decoder(Steps):
     @cached_property
     def plan(self) -> Plan:
         """The mirror held against the planned shape of the code."""
-        return Plan.of(self.block, self.input_shape)
+        return Plan.of(self.block, self.input_shape, self.borrowed)
 
     def forward(  # type: ignore[override]
         self, code: Tensor, size: int | Sequence[int] | None = None, around: Around | None = None
@@ -324,19 +326,28 @@ class Autoencoder(nn.Module):
         input_shape: `(C, *spatial)` of one example, without the batch: what is planned for, and cheapest.
         output: a block to end with, such as `Sigmoid()` for pixels between 0 and 1; nothing by default, since only the
             data tell what range they have.
-        skips: `"concat"` or `"add"` makes a U-Net: what reaches each block that makes sizes smaller is handed round the
+        skips: `"concat"` or `"add"` makes a U-Net: what reaches each block with a stride above 1 is handed round the
             code, and joined where its mirror restores that shape, aligned at every size. Or the places to skip from, as
             a plan shows them, `("2", "4")`, or `{"2": "add"}`. The input itself never skips unless it is named.
+        tied: whether each convolution and linear layer of the decoder uses the weight of its counterpart, transposed,
+            with a bias of its own. It is one parameter, the encoder's, used twice.
         upsampling: how the mirrors of strided convolutions make sizes larger: `"transpose"`, or `"resize"` or
             `"subpixel"`, which have no checkerboard. For a single block say it there, `Conv(..., upsampling="resize")`.
         device: where the parameters are made; `"meta"` allocates nothing.
         dtype: of the parameters.
 
+    >>> tied = Autoencoder(encoder, (1, 28, 28), tied=True)
+    >>> sum(p.numel() for p in model.parameters()), sum(p.numel() for p in tied.parameters())
+    (47245, 23677)
+    >>> [name for name in tied.state_dict() if name.startswith("decoder")]
+    ['decoder.0.bias', 'decoder.2.bias', 'decoder.4.bias']
+
     `forward(x)` gives `(reconstruction, code)`, always two items. `state_dict` has the keys of the model that one would
     write by hand, `encoder.0.weight` to `decoder.4.bias`.
 
     Raises:
-        ShapeError: for a shape that the encoder does not take.
+        ShapeError: for a shape that the encoder does not take, and for tied weights in another style than
+            `"transpose"`.
     """
 
     def __init__(
@@ -346,14 +357,29 @@ class Autoencoder(nn.Module):
         *,
         output: Block | None = None,
         skips: Skips = None,
+        tied: bool = False,
         upsampling: Style = "transpose",
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if tied and upsampling != "transpose":
+            raise ShapeError(
+                f"tied weights are those of transposed convolutions; upsampling={upsampling!r} has others.",
+                "Leave out upsampling, or tied.",
+                where="Autoencoder",
+            )
         chain = with_skips(as_chain(encoder), as_shape(input_shape), skips)
         self.encoder = Encoder(chain, input_shape, device=device, dtype=dtype)
         self.decoder = Decoder(chain, input_shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
+        self.tied = tied
+        if tied:
+            self._tie()
+
+    def _tie(self) -> None:
+        pairs = list(counterparts(self.encoder.block, self.decoder.block, self.input_shape))
+        tie(self.encoder, self.decoder, pairs)
+        self.decoder.borrowed = frozenset(f"{place}.weight" for _, place in pairs)
 
     @property
     def input_shape(self) -> Shape:
@@ -384,7 +410,8 @@ class Autoencoder(nn.Module):
     @cached_property
     def plan(self) -> Plan:
         """Encoder and decoder as one chain, held against the planned input shape."""
-        return Plan.of(Chain(self.encoder.block, self.decoder.block), self.input_shape)
+        borrowed = [f"1.{name}" for name in self.decoder.borrowed]
+        return Plan.of(Chain(self.encoder.block, self.decoder.block), self.input_shape, borrowed)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""

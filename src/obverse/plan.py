@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -81,22 +81,29 @@ class Plan:
         chain: the chain.
         input_shape: what goes in.
         steps: the steps of the chain and of nested chains, in order.
+        borrowed: names of parameters that are another's, and are not counted.
     """
 
     chain: Chain
     input_shape: Shape
     shapes: tuple[Shape, ...]
+    borrowed: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, block: Block, shape: Shape) -> Plan:
+    def of(cls, block: Block, shape: Shape, borrowed: Iterable[str] = ()) -> Plan:
         """The plan of a chain, or of a single block.
+
+        Args:
+            block: the block.
+            shape: what goes in.
+            borrowed: parameters that are another's, such as `"0.weight"`, and are not counted here.
 
         Raises:
             ShapeError: where a block refuses the shape that reaches it.
         """
         chain = block if isinstance(block, Chain) else Chain(block)
         shapes = chain.shapes(shape)
-        return cls(chain, shapes[0], tuple(shapes))
+        return cls(chain, shapes[0], tuple(shapes), frozenset(borrowed))
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -144,7 +151,9 @@ def _steps(plan: Plan) -> Iterator[Step]:
         sight = composed(sight, block.windows(before))
         seen = whole if sight is None else sight
         field, jump, start = zip(*seen, strict=True) if seen else ((), (), ())
-        costs = (block.parameters(before), block.multiply_adds(before))
+        learned = block.parameter_shapes(before).items()
+        own = sum(prod(size) for name, size in learned if f"{place}.{name}" not in plan.borrowed)
+        costs = (own if plan.borrowed else block.parameters(before), block.multiply_adds(before))
         yield Step(place, block, before, after, *costs, field, jump, start)
 
 
@@ -168,7 +177,7 @@ def _table(plan: Plan) -> Iterator[str]:
         for step in plan.steps
     ]
     path = f"{shape_text(plan.input_shape)} → {shape_text(plan.output_shape)}"
-    ratio = f"{float(plan.compression):.1f} to 1"
+    ratio = _ratio(plan.compression)
     rows += [("", path, ratio, f"{plan.parameters:,}", f"{plan.multiply_adds:,}", "")]
     head = ("", "block", "shape out", "parameters", "multiply-adds", "sees")
     others = [max(len(row[column]) for row in [head, *rows]) for column in (2, 3, 4, 5)]
@@ -177,6 +186,10 @@ def _table(plan: Plan) -> Iterator[str]:
     for row in [head, *rows]:
         cells = (f"{cell:>{width}}" for cell, width in zip(row[2:], others, strict=True))
         yield "  ".join([f"{row[0]:<{at}}", f"{_shortened(row[1], room):<{room}}", *cells]).rstrip()
+
+
+def _ratio(compression: Fraction) -> str:
+    return f"{float(compression):.1f} to 1" if compression >= 1 else f"1 to {float(1 / compression):.1f}"
 
 
 def _shortened(text: str, room: int) -> str:

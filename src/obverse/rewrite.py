@@ -23,7 +23,7 @@ Skips = str | Iterable[str] | Mapping[str, str] | None
 
 
 def with_skips(chain: Chain, shape: Shape, skips: Skips) -> Chain:
-    """A chain with a `Skip` in front of the given places, or of every block that makes sizes smaller.
+    """A chain with a `Skip` in front of the given places, or of every block with a stride above 1.
 
     >>> from obverse import Conv, ReLU
     >>> encoder = Chain(Conv(8, 3, stride=2, padding=1), ReLU(), Conv(16, 3, stride=2, padding=1))
@@ -60,7 +60,7 @@ def with_skips(chain: Chain, shape: Shape, skips: Skips) -> Chain:
 
 
 def _shrinking(chain: Chain, shape: Shape) -> list[str]:
-    """The places of the blocks that make sizes smaller, the one at the input left out."""
+    """The places of the blocks with a stride above 1, the one at the input left out."""
     shapes = chain.shapes(shape)
     solid = [at for at, (_, block) in enumerate(chain.links) if not block.pointwise]
     return [

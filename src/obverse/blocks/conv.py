@@ -134,18 +134,12 @@ class Conv(Block):
         return after
 
     def output_shape(self, shape: Shape) -> Shape:
-        last = self.__dict__.get("_last")
-        if last is not None and last[0] is shape:  # a plan asks twice, for the shape and for what it costs
-            return last[1]  # type: ignore[no-any-return]
         rank = spatial_rank(self, shape)
         if self.groups != 1:
             check_groups(self, shape)
         plain = self.padding_mode == "zeros" and not isinstance(self.padding, str)
         size_after = conv_output_size if plain else self._size_after
-        after = (self.out_channels, *by_axis(self, shape, size_after, self._axes(rank)))
-        if type(sum(shape)) is int:  # the sizes of a trace do not outlive it
-            self.__dict__["_last"] = (shape, after)
-        return after
+        return (self.out_channels, *by_axis(self, shape, size_after, self._axes(rank)))
 
     def mirror(self, shape: Shape) -> Block:
         self.output_shape(shape)

@@ -583,7 +583,8 @@ def _layer_name(given: Any) -> str:
             f"Give it {type(given).__name__!r}." if type(given).__name__ in LAYERS else "Write a block of your own.",
             where="Pointwise",
         )
-    near = get_close_matches(named, LAYERS, n=1)
+    lowered = {name.lower(): name for name in LAYERS}
+    near = [lowered[name] for name in get_close_matches(named.lower(), lowered, n=1)]
     raise ShapeError(
         f"{named!r} is no layer of torch.nn that keeps every shape.",
         f"Give it {near[0]!r}, or write a block of your own." if near else "Write a block of your own.",
