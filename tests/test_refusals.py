@@ -560,3 +560,30 @@ def test_errors_are_what_python_programs_catch():
         block_class("Convv")
     assert issubclass(RegistryError, ObverseError)
     assert issubclass(ShapeError, ObverseError)
+
+
+HOPELESS = [
+    (lambda: Conv(8, 3).output_shape((1, 28.0, 28)), "axis 1 of the shape (1, 28.0, 28) is 28.0, a float."),
+    (lambda: Conv(8, 3).output_shape((1, -3, 28)), "axis 1 of the shape (1, -3, 28) is -3, below 1."),
+    (lambda: Chain(Conv(8, 3)).output_shape((1, True, 28)), "axis 1 of the shape (1, True, 28) is True, a bool."),
+    (lambda: Conv(8, 3).output_shape(5), "a shape is a tuple of integers; 5 was given."),
+    (lambda: Linear(3).output_shape(()), "a shape has at least its channels; () was given."),
+    (lambda: Conv(8, ()), "kernel_size is empty."),
+    (lambda: Autoencoder(Conv(8, 3), (1, 28, 28), output=torch.nn.Sigmoid()), "torch.nn.Sigmoid is no block"),
+    (lambda: Autoencoder(Conv(8, 3), (1, 28, 28), skips="both"), "skips='both' is neither 'concat' nor 'add'."),
+    (lambda: Autoencoder(Conv(8, 3), (1, 28, 28), skips=("9",)), "there is no block at place '9' to skip from."),
+    (lambda: Autoencoder(Conv(2**40, 3), (1, 28, 28)), "10,995,116,277,760 parameters, 43,980 GB"),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), HOPELESS, ids=[said for _, said in HOPELESS])
+def test_what_cannot_be_is_never_left_to_pytorch(make, said):
+    with pytest.raises(ShapeError) as refused:
+        make()
+    assert said in str(refused.value)
+
+
+def test_channels_beyond_all_memory_are_still_counted_on_paper():
+    assert Conv(2**40, 3).parameters((1, 28, 28)) == 10 * 2**40
+    model = Autoencoder(Conv(2**40, 3), (1, 28, 28), device="meta")
+    assert sum(parameter.numel() for parameter in model.parameters()) == 19 * 2**40 + 1

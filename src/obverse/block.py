@@ -296,7 +296,18 @@ def as_shape(shape: Any) -> Shape:
             f"a shape is that of one example, without the batch; {sizes!r} begins with {sizes[0]}.",
             f"Leave the batch out: ({rest}{',' * (len(sizes) == 2)}).",
         )
-    return tuple(whole(f"axis {axis} of the shape {sizes!r}", size, 1) for axis, size in enumerate(sizes))
+    return tuple([_size(axis, size, sizes) for axis, size in enumerate(sizes)])
+
+
+def _size(axis: int, size: Any, sizes: tuple[Any, ...]) -> Any:
+    try:
+        return whole("size", size, 1)
+    except ShapeError:
+        what = "below 1" if type(size) is int else f"a {type(size).__name__}"
+        raise ShapeError(
+            f"axis {axis} of the shape {sizes!r} is {size!r}, {what}.",
+            "Give whole numbers from 1 up, as in (1, 28, 28).",
+        ) from None
 
 
 _AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -326,6 +337,8 @@ def settle(block: Block, **minima: int | None) -> None:
             continue
         if value is None and type(block).__dataclass_fields__[name].default is None:  # type: ignore[attr-defined]
             continue
+        if value in ((), []) and name != "size":
+            raise ShapeError(f"{name} is empty.", f"Give {name}=1.", where=type(block).__name__)
         try:
             settled = (
                 tuple(whole(name, v, minimum) for v in value) if _is_listed(value) else whole(name, value, minimum)
@@ -384,6 +397,7 @@ def by_axis(
     try:
         return [size_after(size, *setting) for size, setting in zip(shape[1:], settings, strict=True)]
     except ShapeError:
+        as_shape(shape)  # which says it better, if the shape is none at all
         raise ShapeError(lambda: _refuse_axes(block, shape, size_after, settings)) from None
 
 
@@ -446,7 +460,7 @@ def spatial_rank(block: Block, shape: Shape, least: int = 1) -> int:
     Raises:
         ShapeError: for fewer than `least` or more than three; it says if the batch seems to be in the shape.
     """
-    rank = len(shape) - 1
+    rank = len(shape if type(shape) is tuple else as_shape(shape)) - 1
     if least <= rank <= 3:
         return rank
     if rank > 3:

@@ -222,7 +222,7 @@ def _how_to_chain(given: object) -> str:
     if isinstance(given, type) and issubclass(given, Block):
         return f"Give an instance: {given.__name__}(...)."
     if type(given).__module__.startswith("torch.nn"):
-        return "Give the block of that name from obverse, or mirror(module, shape) for a whole network."
+        return "Give obverse's block of that name, less the channels in: Conv(16, 3) for Conv2d(1, 16, 3)."
     return "Give blocks such as Conv(16, 3)."
 
 

@@ -191,6 +191,8 @@ class Decoder(Steps):
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if output is not None:
+            as_chain(output)  # which refuses what is no block
         self.output = output
         self.borrowed: frozenset[str] = frozenset()
         self.output_shape = as_shape(input_shape)

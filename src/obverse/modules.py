@@ -38,9 +38,21 @@ Around = list[Tensor]
 
 def grow(block: Block, shape: Shape, device: Place, dtype: torch.dtype | None) -> nn.Module:
     """The module of a block, on a device and in a dtype, also of a block whose `build` takes neither."""
-    with torch.device(device) if device is not None else nullcontext():
-        module = block.build(shape)
-    return module if dtype is None else module.to(dtype)
+    try:
+        with torch.device(device) if device is not None else nullcontext():
+            module = block.build(shape)
+        return module if dtype is None else module.to(dtype)
+    except (RuntimeError, MemoryError):
+        number = block.parameters(shape)
+        if number < ENORMOUS:
+            raise
+        raise block.refuse(
+            shape, f"it has {number:,} parameters, {number * 4 / 1e9:,.0f} GB, for which there is no room here."
+        ) from None
+
+
+ENORMOUS = 2**30
+"""Parameters (4 GB of them) from which on a failure to build is a lack of memory."""
 
 
 def grow_all(chain: Chain, shape: Shape, device: Place, dtype: torch.dtype | None) -> Iterator[nn.Module]:

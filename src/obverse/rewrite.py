@@ -43,6 +43,12 @@ def with_skips(chain: Chain, shape: Shape, skips: Skips) -> Chain:
     """
     if skips is None:
         return chain
+    if isinstance(skips, str) and skips not in ("concat", "add"):
+        raise ShapeError(
+            f"skips={skips!r} is neither 'concat' nor 'add'.",
+            "For a single place give a tuple: skips=('2',).",
+            where="skips",
+        )
     if isinstance(skips, str):
         chosen = dict.fromkeys(_shrinking(chain, shape), skips)
     else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from obverse.block import Block, Shape, settle
+from obverse.block import Block, Shape, as_shape, settle
 from obverse.later import Later
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Linear(Block):
         settle(self, out_features=1)
 
     def output_shape(self, shape: Shape) -> Shape:
-        return (*shape[:-1], self.out_features)
+        return (*as_shape(shape)[:-1], self.out_features)
 
     def mirror(self, shape: Shape) -> Block:
         return Linear(shape[-1], self.bias)
