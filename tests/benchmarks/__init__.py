@@ -1,0 +1,1 @@
+"""What must stay fast, timed side by side with what it is measured by."""
