@@ -1,5 +1,7 @@
 """Blocks run as modules, and taken apart: what the tests of the laws share."""
 
+import subprocess
+
 import torch
 
 from obverse import Chain, Parallel, Residual, ShapeError, mirror
@@ -56,3 +58,15 @@ def fits(chain, planned, shape):
     decoders = [(mirror(chain, at), chain.output_shape(at)) for at in (planned, shape)]
     there, here = (decoder.parameter_shapes(code) for decoder, code in decoders)
     return there == here
+
+
+def launched(command, **options):
+    """A finished program, started again if it was aborted while its processes took leave of each other.
+
+    On a busy machine gloo sometimes aborts there, after the work is done; what the program did is asked all the same.
+    """
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, **options)
+        if "SIGABRT" not in done.stderr:
+            break
+    return done

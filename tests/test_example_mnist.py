@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from obverse.training import Epoch, History, evaluate
+from running import launched
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "mnist.py"
 FILES = {"weights.safetensors", "history.csv", "reconstructions.png", "loss.png", "hourglass.png"}
@@ -43,7 +44,7 @@ def digits(mnist):
 
 def run(*arguments, launcher=("-W", "error"), **environment):
     command = [sys.executable, *launcher, str(SCRIPT), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=ONE_THREAD | environment)
+    done = launched(command, timeout=200, env=ONE_THREAD | environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

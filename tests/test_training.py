@@ -9,7 +9,6 @@ import json
 import math
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from obverse.training import ctrl_c as ctrl_c_module
 from obverse.training.company import check_company
 from obverse.training.ctrl_c import CtrlC
 from obverse.training.progress import Live, PlainLines, reporter_for
+from running import launched
 
 SHAPE = (1, 9, 9)
 
@@ -266,7 +266,7 @@ def test_two_processes_reach_the_numbers_of_one(tmp_path):
     script = tmp_path / "together.py"
     script.write_text(TOGETHER.format(tests=str(Path(__file__).parent)))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(launch, capture_output=True, text=True, timeout=120)
+    done = launched(launch, timeout=120)
     assert done.returncode == 0, done.stderr
     together, processes, everybody = json.loads(done.stdout.splitlines()[-1])
     assert processes == 2
