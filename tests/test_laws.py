@@ -28,6 +28,7 @@ from obverse import (
     LayerNorm,
     LPPool,
     MaxPool,
+    MaxUnpool,
     NearestUnpool,
     Pad,
     Parallel,
@@ -176,6 +177,7 @@ def test_mirrored_twice_it_maps_the_same_two_shapes(drawn):
 
 
 @given(blocks_with_shapes(["MaxUnpool", "Rejoin"]))
+@example((MaxUnpool(2, stride=1, padding=1, dilation=2, size=(1,)), (1, 1)))
 def test_what_takes_from_round_the_code_has_an_exact_mirror_too(drawn):
     block, shape = drawn
     after = block.output_shape(shape)

@@ -18,6 +18,7 @@ from obverse import (
     ConvTranspose,
     Crop,
     Flatten,
+    Identity,
     LayerNorm,
     Linear,
     MaxPool,
@@ -123,6 +124,8 @@ def models(draw, names=None):
 @example((Chain(LayerNorm(channels="last"), Conv(1, 1)), (2, 3), (2, 4)))
 @example((Chain(Skip(), Conv(1, 3, stride=2), MaxPool(2, return_indices=True)), (2, 7, 8), (2, 8, 9)))
 @example((Chain(Residual(Chain(Conv(2, 3, stride=2, padding=1), ReLU()))), (2, 7), (2, 8)))
+@example((Chain(NearestUnpool((1,))), (1, 2), (1, 1)))
+@example((Chain(Identity(), Conv(1, 1), NearestUnpool((1, 1))), (1, 1, 1), (1, 1, 2)))
 def test_one_model_restores_every_size_as_a_model_built_for_it_does(drawn):
     chain, planned, shape = drawn
     model = Autoencoder(chain, planned, dtype=torch.double).eval()

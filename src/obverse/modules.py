@@ -365,6 +365,29 @@ class Upsample(nn.Module):
         return f"{how}, mode={self.mode!r}"
 
 
+class _ToldAverage(nn.Module):
+    """An adaptive average whose sizes can be told: as the mirror of an unpooling it gives back what went in there."""
+
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        if size is None:
+            return super().forward(x)  # type: ignore[no-any-return]
+        averages: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+        result: Tensor = averages[x.ndim - 3](x, tuple(size))
+        return result
+
+
+class AdaptiveAvgPool1d(_ToldAverage, nn.AdaptiveAvgPool1d):
+    """`torch.nn.AdaptiveAvgPool1d` that can be told its output's length."""
+
+
+class AdaptiveAvgPool2d(_ToldAverage, nn.AdaptiveAvgPool2d):
+    """`torch.nn.AdaptiveAvgPool2d` that can be told its output's size."""
+
+
+class AdaptiveAvgPool3d(_ToldAverage, nn.AdaptiveAvgPool3d):
+    """`torch.nn.AdaptiveAvgPool3d` that can be told its output's size."""
+
+
 class NearestUnpool(nn.Module):
     """The mirror of pooling: every cell takes the value of the last window that covers it."""
 
@@ -546,8 +569,11 @@ class MaxUnpool(nn.Module):
     def forward(self, x: Tensor, size: Sequence[int] | None = None, around: Around | None = None) -> Tensor:
         places = taken(around, "the places of the largest values")
         sizes = tuple(self.size if size is None else size)
-        flat = x.new_zeros((*x.shape[:2], prod(sizes)))
-        return flat.scatter(2, places.flatten(2), x.flatten(2)).reshape(*x.shape[:2], *sizes)
+        cells = prod(sizes)
+        # one cell more, for windows that a dilation let miss every cell: PyTorch gives them a place that is none
+        flat = x.new_zeros((*x.shape[:2], cells + 1))
+        filled = flat.scatter(2, places.flatten(2).clamp(max=cells), x.flatten(2))
+        return F.pad(filled, [0, -1]).reshape(*x.shape[:2], *sizes)
 
     def extra_repr(self) -> str:
         return f"size={self.size}"

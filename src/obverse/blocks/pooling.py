@@ -406,7 +406,8 @@ class _Adaptive(Block):
         sizes = tuple([size for (size,) in along(self, ("output_size",), rank)])
         if sizes == (None,):  # which PyTorch refuses in one dimension alone
             return torch.nn.Identity()
-        layer: nn.Module = getattr(torch.nn, f"{type(self).__name__}{rank}d")(sizes if rank > 1 else sizes[0])
+        layers: Any = modules if isinstance(self, AdaptiveAvgPool) else torch.nn
+        layer: nn.Module = getattr(layers, f"{type(self).__name__}{rank}d")(sizes if rank > 1 else sizes[0])
         return layer
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
