@@ -6,20 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from obverse.block import (
-    Block,
-    Shape,
-    Sight,
-    Window,
-    as_shape,
-    beginners_batch,
-    composed,
-    passing,
-    shape_text,
-    variadic,
-)
+from obverse.block import Block, passing, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
+from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
+from obverse.sight import Sight, Window, composed
 
 if TYPE_CHECKING:
     import torch

@@ -7,13 +7,14 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from obverse.block import Block, Shape, as_shape
+from obverse.block import Block
 from obverse.blocks.conv import Conv, ConvTranspose, ResizeConv, Style, SubpixelConv
 from obverse.blocks.dense import Linear
 from obverse.blocks.pointwise import Identity
 from obverse.chain import Chain
 from obverse.errors import ShapeError
 from obverse.rewrite import with_upsampling
+from obverse.shapes import Shape, as_shape
 
 __all__ = ["counterparts", "mirror"]
 

@@ -13,10 +13,10 @@ from torch import nn
 from torch._dynamo.exc import UserError
 from torch.fx.experimental import _config as tracing
 
-from obverse.block import Shape, shape_text
 from obverse.chain import Chain
 from obverse.errors import ObverseError, ShapeError
 from obverse.model import Autoencoder, accept
+from obverse.shapes import Shape, shape_text
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from obverse.block import Block, Shape, Sight, Window, composed, passing, shape_text, united, variadic
+from obverse.block import Block, passing, variadic
 from obverse.errors import MirrorError, ShapeError
 from obverse.later import Later
+from obverse.shapes import Shape, shape_text
+from obverse.sight import Sight, Window, composed, united
 
 if TYPE_CHECKING:
     import torch

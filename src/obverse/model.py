@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from obverse.block import Block, Shape, as_shape, beginners_batch, shape_text
+from obverse.block import Block
 from obverse.blocks.conv import Style
 from obverse.chain import Chain
 from obverse.decoder import counterparts, mirror
@@ -20,6 +20,7 @@ from obverse.errors import ShapeError
 from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
 from obverse.rewrite import Skips, with_skips, with_upsampling
+from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
 from obverse.tying import tie
 
 if TYPE_CHECKING:

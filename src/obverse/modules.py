@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812    # as everybody writes it
 
 from obverse.arithmetic import pool_output_size, strided_same_padding
-from obverse.block import Block, Shape
+from obverse.block import Block
 from obverse.chain import Chain
 from obverse.errors import ShapeError
 from obverse.graph import Graph, Junction
+from obverse.shapes import Shape
 
 __all__ = ["CONVOLUTIONS", "SAME", "TRANSPOSED", "TRANSPOSED_SAME", "NearestUnpool", "Pad", "Steps", "Unflatten"]
 

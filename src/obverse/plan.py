@@ -10,8 +10,10 @@ from math import prod
 from textwrap import fill
 from typing import NamedTuple
 
-from obverse.block import Block, Shape, Sight, Window, composed, halved, shape_text
+from obverse.block import Block
 from obverse.chain import Chain
+from obverse.shapes import Shape, shape_text
+from obverse.sight import Sight, Window, composed, halved
 
 __all__ = ["Plan", "Step"]
 

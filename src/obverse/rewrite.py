@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from obverse.arithmetic import extent_of
-from obverse.block import Block, Shape, collapsed
+from obverse.block import Block
 from obverse.blocks.branching import Parallel, Residual
 from obverse.blocks.conv import Conv, Style, check_style
 from obverse.blocks.pooling import AvgPool, LPPool, MaxPool, pool_axes
@@ -16,6 +16,8 @@ from obverse.blocks.skips import Skip
 from obverse.chain import Chain
 from obverse.errors import ShapeError
 from obverse.graph import Graph, Junction
+from obverse.settings import collapsed
+from obverse.shapes import Shape
 
 __all__ = ["all_convolutional", "with_skips", "with_upsampling"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import lcm
 from typing import TYPE_CHECKING, Any, Literal
 
-from obverse.block import Block, Shape, Sight, passing, shape_text, variadic
+from obverse.block import Block, passing, variadic
 from obverse.blocks.conv import Conv
 from obverse.blocks.pointwise import Identity
 from obverse.blocks.resampling import Upsample
@@ -15,6 +15,8 @@ from obverse.chain import Chain
 from obverse.errors import MirrorError, ShapeError
 from obverse.graph import Concat, Copy, Graph, Junction, Node, Product, Split, Sum
 from obverse.later import Later
+from obverse.shapes import Shape, shape_text
+from obverse.sight import Sight
 
 if TYPE_CHECKING:
     import torch

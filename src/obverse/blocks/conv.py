@@ -19,23 +19,14 @@ from obverse.arithmetic import (
     strided_same_padding,
     whole,
 )
-from obverse.block import (
-    Block,
-    Shape,
-    Window,
-    along,
-    at_axes,
-    by_axis,
-    collapsed,
-    halved,
-    settle,
-    spatial_rank,
-    transposed_window,
-)
+from obverse.block import Block
 from obverse.blocks.reshaping import Crop
 from obverse.chain import Chain
 from obverse.errors import ShapeError
 from obverse.later import Later
+from obverse.settings import along, by_axis, collapsed, settle, spatial_rank
+from obverse.shapes import Shape, at_axes
+from obverse.sight import Window, halved, transposed_window
 
 if TYPE_CHECKING:
     import torch

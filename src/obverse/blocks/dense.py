@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from obverse.block import Block, Shape, as_shape, settle
+from obverse.block import Block
 from obverse.later import Later
+from obverse.settings import settle
+from obverse.shapes import Shape, as_shape
 
 if TYPE_CHECKING:
     import torch

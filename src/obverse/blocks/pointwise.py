@@ -7,9 +7,12 @@ from difflib import get_close_matches
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from obverse.block import Block, Shape, Sight, check_number, settle, spatial_rank
+from obverse.block import Block
 from obverse.errors import ShapeError
 from obverse.later import Later
+from obverse.settings import check_number, settle, spatial_rank
+from obverse.shapes import Shape
+from obverse.sight import Sight
 
 if TYPE_CHECKING:
     import torch

@@ -8,21 +8,12 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from obverse.arithmetic import extent_of, pool_output_size, whole
-from obverse.block import (
-    Block,
-    Shape,
-    Window,
-    along,
-    by_axis,
-    check_number,
-    halved,
-    settle,
-    shape_text,
-    spatial_rank,
-    transposed_window,
-)
+from obverse.block import Block
 from obverse.errors import ShapeError
 from obverse.later import Later
+from obverse.settings import along, by_axis, check_number, settle, spatial_rank
+from obverse.shapes import Shape, shape_text
+from obverse.sight import Window, halved, transposed_window
 
 if TYPE_CHECKING:
     import torch

@@ -10,9 +10,10 @@ from einops import EinopsError
 from einops.parsing import ParsedExpression
 
 from obverse.arithmetic import whole
-from obverse.block import Block, Shape
+from obverse.block import Block
 from obverse.errors import ShapeError
 from obverse.later import Later
+from obverse.shapes import Shape
 
 if TYPE_CHECKING:
     import torch

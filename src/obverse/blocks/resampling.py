@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from obverse.block import Block, Shape, Window, along, at_axes, by_axis, collapsed, settle, spatial_rank
+from obverse.block import Block
 from obverse.blocks.pooling import AvgPool
 from obverse.blocks.reshaping import Pad
 from obverse.errors import ShapeError
 from obverse.later import Later
+from obverse.settings import along, by_axis, collapsed, settle, spatial_rank
+from obverse.shapes import Shape, at_axes
+from obverse.sight import Window
 
 if TYPE_CHECKING:
     import torch

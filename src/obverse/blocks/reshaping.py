@@ -7,9 +7,12 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from obverse.arithmetic import check_border, whole
-from obverse.block import Block, Shape, Window, by_axis, settle, shape_text, variadic
+from obverse.block import Block, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
+from obverse.settings import by_axis, settle
+from obverse.shapes import Shape, shape_text
+from obverse.sight import Window
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
-from obverse.block import Block, Shape, Sight, Window, spatial_rank
+from obverse.block import Block
 from obverse.errors import ShapeError
 from obverse.later import Later
+from obverse.settings import spatial_rank
+from obverse.shapes import Shape
+from obverse.sight import Sight, Window
 
 if TYPE_CHECKING:
     import torch

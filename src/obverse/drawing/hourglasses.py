@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
-from obverse.block import shape_text
 from obverse.drawing.themes import Colours, Theme, colours_of
 from obverse.errors import ObverseError
+from obverse.shapes import shape_text
 
 __all__ = ["hourglass"]
 

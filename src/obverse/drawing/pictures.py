@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from obverse.block import shape_text
 from obverse.drawing.themes import Colours, Theme, colours_of
 from obverse.errors import ShapeError
+from obverse.shapes import shape_text
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from obverse.arithmetic import pool_output_size
-from obverse.block import Block, Shape
+from obverse.block import Block
 from obverse.blocks.branching import Parallel, Residual
 from obverse.blocks.conv import Conv, ConvTranspose, ResizeConv, SubpixelConv
 from obverse.blocks.dense import Linear
@@ -68,6 +68,7 @@ from obverse.blocks.reshaping import Crop, Flatten, Pad, Unflatten
 from obverse.blocks.skips import Rejoin, Skip
 from obverse.chain import Chain
 from obverse.registry import block_class
+from obverse.shapes import Shape
 
 __all__ = [
     "DRAWN",

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from obverse.block import shape_text
 from obverse.errors import ObverseError, ShapeError
+from obverse.shapes import shape_text
 from obverse.training.images import Images
 
 __all__ = ["check_finite", "check_reconstruction", "check_settings", "fitting_images", "weights_to_train"]
