@@ -21,10 +21,10 @@ from obverse.testing import check_block, parametrize_with_checks
 from obverse.testing.arguments import blocks_of
 from obverse.testing.checks import CHECKS, check_mirror
 from obverse.testing.kit import main
+from broken import BROKEN, SOUND
 
-CI = os.environ.get("CI") or os.environ.get("HYPOTHESIS_PROFILE") == "ci"
-QUICKLY = settings(max_examples=10 if CI else 5)
-ONCE = settings(max_examples=1)
+QUICKLY = settings(max_examples=10, derandomize=True)
+PROVED = settings(max_examples=25, derandomize=True)
 
 # Every built-in ------------------------------------------------------------------------------------------------------
 
@@ -41,3 +41,33 @@ CHAINS = (
 )
 def test_every_built_in_keeps_the_contract(check):
     check()
+
+
+# The kit, proved -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", SOUND, ids=lambda block: block.__name__)
+def test_sound_blocks_pass(block):
+    assert check_block(block, settings=QUICKLY, slow=True).checks >= 15
+
+
+@pytest.mark.parametrize("block", BROKEN, ids=lambda block: block.__name__)
+def test_a_block_that_is_broken_in_one_way_fails_in_that_way_and_no_other(block):
+    broken_law = block.__doc__.split(":")[0]
+    slowly = CHECKS[broken_law].slow
+    failed = {name for name, check in CHECKS.items() if (slowly or not check.slow) and _fails(block, name)}
+    assert failed == {broken_law}
+
+
+def _fails(block, name):
+    try:
+        check_block(block, checks=[name], settings=PROVED)
+    except AssertionError as error:
+        assert str(error).startswith(f"{block.__name__} breaks a law, {name}: {CHECKS[name].law}\n  case: ")  # noqa: PT017
+        assert str(error).endswith(CHECKS[name].change)  # noqa: PT017
+        return True
+    return False
+
+
+def test_every_check_has_a_block_that_breaks_it():
+    assert sorted(block.__doc__.split(":")[0] for block in BROKEN) == sorted(CHECKS)

@@ -51,8 +51,10 @@ def blocks_of(cls: type[Block], **arguments: Any) -> st.SearchStrategy[Block]:
         raise TypeError(
             f"{cls.__name__} has no argument {' and no '.join(map(repr, unknown))}; it has {', '.join(known) or 'none'}."
         )
-    return _made(cls, {name: _asked(arguments[name]) if name in arguments else _found(cls, field)
-                       for name, field in known.items()})
+    return _made(
+        cls,
+        {name: _asked(arguments[name]) if name in arguments else _found(cls, field) for name, field in known.items()},
+    )
 
 
 def _asked(value: Any) -> Drawn:
@@ -107,7 +109,8 @@ def _from_annotation(annotation: Any, field: Field[Any] | None = None) -> Drawn 
     if origin in (Union, types.UnionType):
         return _one_of(inner, default)
     if origin is tuple:
-        return _tuple(inner)
+        drawn = _tuple(inner)
+        return drawn if drawn is None or default is None else st.just(default) | drawn
     return None
 
 

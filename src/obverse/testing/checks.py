@@ -47,14 +47,16 @@ from torch.utils.flop_counter import FlopCounterMode
 import obverse
 from obverse.block import Block
 from obverse.blocks.pointwise import BatchNorm
-from obverse.blocks.pooling import NearestUnpool
+from obverse.blocks.pooling import AdaptiveAvgPool, AdaptiveMaxPool, NearestUnpool
+from obverse.blocks.resampling import Upsample
 from obverse.chain import Chain
 from obverse.decoder import mirror
 from obverse.errors import MirrorError, ShapeError
 from obverse.model import Autoencoder
 from obverse.modules import Steps, Wired
 from obverse.shapes import Shape, shape_text
-from obverse.testing.running import called, fits, handed_round, leaves, parts, run, run_on_meta
+from obverse.sight import Window
+from obverse.testing.running import accepts, called, fits, handed_round, leaves, parts, run, run_on_meta
 
 __all__ = [
     "CHECKS",
@@ -175,9 +177,7 @@ def _holds(holds: bool, found: str) -> None:
 def _close(found: Tensor, expected: Tensor, what: str, tolerance: float = 1e-6) -> None:
     _agree(tuple(found.shape), tuple(expected.shape), f"the shape of {what}")
     try:
-        torch.testing.assert_close(
-            found, expected, rtol=tolerance, atol=tolerance, equal_nan=True, check_dtype=False
-        )
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance, equal_nan=True, check_dtype=False)
     except AssertionError:
         gap = (found - expected).abs().max().item()
         raise _Broken(f"{what}: the numbers differ by up to {gap:.3g}.") from None
@@ -191,15 +191,24 @@ def _back(block: Block, shape: Shape) -> Block:
         raise NotAsked("it says that it has no mirror") from error
 
 
-def _given(module: nn.Module, x: Tensor) -> Tensor:
+def _run(block: Block, shape: Shape, around: list[Tensor]) -> Shape:
+    return run(block.build(shape), shape, around)
+
+
+def _given(module: nn.Module, x: Tensor, around: list[Tensor] | None = None) -> Tensor:
     """What a module in evaluation mode gives, leaving what it was given as it was."""
     with torch.no_grad():
-        return called(module, x.clone(), [])
+        return called(module, x.clone(), [] if around is None else around)
 
 
 def _alone(block: Block) -> None:
     if block.around == "takes":
         raise NotAsked("its module runs behind its counterpart only")
+
+
+def _settled(block: Block) -> None:
+    if any(isinstance(part, BatchNorm) and not part.track_running_stats for part in parts(block)):
+        raise NotAsked("it was told to keep no running statistics")
 
 
 # On paper ------------------------------------------------------------------------------------------------------------
@@ -213,7 +222,7 @@ def check_promise(block: Block, shape: Shape) -> None:
     """`output_shape` says what the module gives, for a batch of two in training mode."""
     predicted = block.output_shape(shape)
     _holds(_is_shape(predicted), f"output_shape gives {predicted!r}, and a shape is a tuple of plain integers.")
-    around = handed_round(block, shape, lambda block, at, around: run(block.build(at), at, around))
+    around = handed_round(block, shape, _run)
     _agree(run(block.build(shape), shape, around), (2, *predicted), "what the module gives for a batch of two")
 
 
@@ -223,24 +232,44 @@ def check_promise(block: Block, shape: Shape) -> None:
     shapes=2,
 )
 def check_refusals(block: Block, shape: Shape, other: Shape) -> None:
-    """`output_shape` raises `ShapeError` where the module fails, and nowhere else."""
-    accepted = _refused_by(block.output_shape, ShapeError, other) is None
+    """`output_shape` raises `ShapeError` where the module fails, and nowhere else; a channel more is tried, too."""
     if any(isinstance(part, NearestUnpool) for part in parts(block)):
         raise NotAsked("its module takes whatever it is given")
     _alone(block)
-    if accepted and block.parameter_shapes(shape) != block.parameter_shapes(other):
-        raise NotAsked("its parameters were made for another shape")
+    beside = (shape[0] + 1, *shape[1:])
+    if accepts(block, beside):
+        _works(lambda: run(block.build(beside), beside), beside)
+    elif not hasattr(block, "graph") and not block.parameter_shapes(shape):
+        _fails(_refused_by(_step_by_step, Exception, _built(block, shape), beside), beside)
+    accepted = _refused_by(block.output_shape, ShapeError, other) is None
     if not accepted and hasattr(block, "graph"):
         raise NotAsked("PyTorch's sum would stretch a single cell to any size")
-    steps = block.shapes(shape) if isinstance(block, Chain) else [shape]
-    layers = [leaf.build(at) for leaf, at in zip(leaves(block), steps, strict=False)]
-    said = _refused_by(_step_by_step, Exception, layers, other)
-    if accepted and said is not None:
-        raise _Broken(f"{shape_text(other)} was expected to be refused; the module says: {_short(said)}")
-    _holds(
-        accepted or said is not None,
-        f"{shape_text(other)} was expected to be taken: the module takes it, and output_shape refuses it.",
-    )
+    if accepted and block.parameter_shapes(shape) != block.parameter_shapes(other):
+        raise NotAsked("its parameters were made for another shape")
+    layers = _built(block, shape)
+    if accepted:
+        _works(lambda: _step_by_step(layers, other), other)
+    else:
+        _fails(_refused_by(_step_by_step, Exception, layers, other), other)
+
+
+def _works(runs: Callable[[], object], shape: Shape) -> None:
+    said = _refused_by(runs, Exception)
+    if said is not None:
+        raise _Broken(f"{shape_text(shape)} was expected to be refused; the module says: {_short(said)}") from said
+
+
+def _fails(said: Exception | None, shape: Shape) -> None:
+    if said is None:
+        raise _Broken(
+            f"{shape_text(shape)} was expected to be taken: the module takes it, and output_shape refuses it."
+        )
+
+
+def _built(block: Block, shape: Shape) -> list[nn.Module]:
+    """The modules of a block's leaves, one by one."""
+    shapes = block.shapes(shape) if isinstance(block, Chain) else [shape]
+    return [leaf.build(at) for leaf, at in zip(leaves(block), shapes, strict=False)]
 
 
 def _refused_by(function: Callable[..., Any], kind: type[Exception], *arguments: Any) -> Exception | None:
@@ -274,7 +303,7 @@ def check_mirror(block: Block, shape: Shape) -> None:
         backs.append(mirror(block, shape))
     for back in backs:
         _agree(back.output_shape(after), shape, f"what {_said(back)} gives for {shape_text(after)}")
-        around = handed_round(back, after, lambda block, at, around: run(block.build(at), at, around))
+        around = handed_round(back, after, _run)
         _agree(run(back.build(after), after, around), (2, *shape), f"what the module of {_said(back)} gives")
 
 
@@ -287,7 +316,7 @@ def check_mirrored_twice(block: Block, shape: Shape) -> None:
     after = block.output_shape(shape)
     twice = _back(_back(block, shape), after)
     _agree(twice.output_shape(shape), after, f"what {_said(twice)} gives for {shape_text(shape)}")
-    around = handed_round(twice, shape, lambda block, at, around: run(block.build(at), at, around))
+    around = handed_round(twice, shape, _run)
     _agree(run(twice.build(shape), shape, around), (2, *after), f"what the module of {_said(twice)} gives")
 
 
@@ -330,20 +359,27 @@ def _count(shape: Shape) -> int:
 )
 def check_multiply_adds(block: Block, shape: Shape) -> None:
     """`multiply_adds` is half of the operations that PyTorch counts."""
-    around = handed_round(block, shape, run_on_meta)
+    around = handed_round(block, shape, _run)
+    module = block.build(shape)
     with FlopCounterMode(display=False) as counter:
-        run_on_meta(block, shape, around)
+        run(module, shape, around)
     # two examples, and two operations for each multiplication with its addition
     _agree(4 * block.multiply_adds(shape), counter.get_total_flops(), "operations for a batch of two")
 
 
+UNEVEN = (AdaptiveAvgPool, AdaptiveMaxPool, NearestUnpool, Upsample)
+
+
 @_check(
-    "A cell sees no more than its window.",
+    "A cell sees no more than its window; if the block is linear, no less.",
     "Let windows(shape) give size, stride and centre of what a cell sees along every axis, or None if it sees all.",
 )
 def check_sight(block: Block, shape: Shape) -> None:
     """Gradients from a cell that came out reach only cells in its window."""
     _alone(block)
+    _settled(block)
+    if any(isinstance(part, UNEVEN) for part in parts(block)):
+        raise NotAsked("its windows stand at unequal distances, of which it tells the mean")
     windows = block.windows(shape)
     if not windows:
         raise NotAsked("its cells see everything, or axes are mixed")
@@ -355,17 +391,24 @@ def check_sight(block: Block, shape: Shape) -> None:
     for cell in {(0,) * len(last), last, tuple(n // 2 for n in last)}:
         (seen,) = torch.autograd.grad(after[(0, slice(None), *cell)].sum(), x, retain_graph=True, allow_unused=True)
         for axis, (place, window) in enumerate(zip(cell, windows, strict=True)):
-            # where sizes grow, or are made to fit, windows stand at unequal distances, and stride and centre are means
-            uneven = Fraction(window.stride).denominator > 1 or after.shape[axis + 2] > shape[axis + 1]
-            middle, half = window.centre + place * window.stride, (window.size - 1) / 2 + 0.999 * uneven
-            if not block.adjoint and not 0 <= middle - half <= middle + half < shape[axis + 1]:
-                continue  # what stands in the padding may be repeated cells, that lie elsewhere
-            for reached in [] if seen is None else seen[0].nonzero()[:, axis + 1].unique().tolist():
-                _holds(
-                    middle - half <= reached <= middle + half,
-                    f"cell {cell} sees cell {reached} of axis {axis + 1}, and its window ends at "
-                    f"{float(middle - half):g} and {float(middle + half):g}.",
-                )
+            reached = [] if seen is None else seen[0].nonzero()[:, axis + 1].unique().tolist()
+            _in_window(block, window, place, reached, shape[axis + 1], f"cell {cell}, along axis {axis + 1},")
+
+
+def _in_window(block: Block, window: Window, place: int, reached: list[int], size: int, who: str) -> None:
+    half = Fraction(window.size - 1, 2)
+    # where several cells in turn see the same, stride and centre are means
+    even = all(Fraction(number).denominator == 1 for number in (window.stride, window.centre - half))
+    half += 0 if even else Fraction(1, 2)
+    middle = window.centre + place * window.stride
+    first, last = middle - half, middle + half
+    inside = 0 <= first <= last < size
+    if not inside and not block.adjoint:
+        return  # what stands in the padding may be repeated cells, that lie elsewhere
+    beyond = [cell for cell in reached if not first <= cell <= last]
+    _holds(not beyond, f"{who} sees {beyond}, and its window is from {float(first):g} to {float(last):g}.")
+    if inside and even and block.adjoint and not isinstance(block, Chain) and not hasattr(block, "graph"):
+        _agree((reached[:1], reached[-1:]), ([first], [last]), f"first and last cell that {who} sees")
 
 
 # In numbers ----------------------------------------------------------------------------------------------------------
@@ -380,8 +423,8 @@ def check_adjoint(block: Block, shape: Shape) -> None:
     if not block.adjoint:
         raise NotAsked("it does not say that it is linear (adjoint)")
     after = block.output_shape(shape)
-    there = block.build(shape).double()
-    back = _back(block, shape).build(after).double()
+    there = block.build(shape).double().eval()
+    back = _back(block, shape).build(after).double().eval()
     _share_weights(there, back)
     x, y = torch.randn(2, *shape, dtype=torch.double), torch.randn(2, *after, dtype=torch.double)
     with torch.no_grad():
@@ -446,8 +489,7 @@ def check_any_size(block: Block, shape: Shape, other: Shape) -> None:
 def check_batch(block: Block, shape: Shape) -> None:
     """Four examples together give what they give two by two: the smallest batch that a block need take."""
     _alone(block)
-    if any(isinstance(part, BatchNorm) and not part.track_running_stats for part in parts(block)):
-        raise NotAsked("it was told to keep no running statistics")
+    _settled(block)
     module = block.build(shape).double().eval()
     x = torch.randn(4, *shape, dtype=torch.double)
     _close(_given(module, x), torch.cat([_given(module, two) for two in x.split(2)]), "four examples at once", 1e-8)
@@ -459,7 +501,7 @@ def check_batch(block: Block, shape: Shape) -> None:
 )
 def check_gradients(block: Block, shape: Shape) -> None:
     """After a backward pass every parameter has a gradient, and so has the input."""
-    around = handed_round(block, shape, lambda block, at, around: run(block.build(at), at, around))
+    around = handed_round(block, shape, _run)
     module = block.build(shape).train()
     x = torch.rand(2, *shape, requires_grad=True)
     called(module, x * 1, around).square().sum().backward()
@@ -494,7 +536,9 @@ def check_device(block: Block, shape: Shape) -> None:
     elsewhere = [name for name, value in module.state_dict().items() if value.device.type != "meta"]
     _holds(not elsewhere, f"{', '.join(elsewhere)} was not made on the device that was asked for.")
     around = handed_round(block, shape, run_on_meta)
-    _agree(run_on_meta(block, shape, around), (2, *block.output_shape(shape)), "what the module gives on meta")
+    there = run_on_meta(block, shape, around)
+    here = _given(block.build(shape).eval(), torch.rand(2, *shape), handed_round(block, shape, _run)).shape
+    _agree(there, tuple(here), "what the module gives on meta, against what it gives on the CPU")
 
 
 @_check(

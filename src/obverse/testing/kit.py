@@ -132,8 +132,10 @@ def check_block(
     cases = cases_of(block, shapes, **arguments)
     asked = []
     for check in chosen:
-        one = ask(check, cases, settings, block) if check.name not in expected else _ask_in_vain(
-            check, cases, settings, block, expected[check.name]
+        one = (
+            ask(check, cases, settings, block)
+            if check.name not in expected
+            else _ask_in_vain(check, cases, settings, block, expected[check.name])
         )
         asked.append(one)
     report = Report(_label(block), tuple(asked))
@@ -199,7 +201,9 @@ def _row_of(cls: type[Block]) -> str | None:
 
 
 @st.composite
-def _cases(draw: Any, blocks: st.SearchStrategy[Block], at: st.SearchStrategy[Shape] | tuple[Shape, ...] | None) -> Case:
+def _cases(
+    draw: Any, blocks: st.SearchStrategy[Block], at: st.SearchStrategy[Shape] | tuple[Shape, ...] | None
+) -> Case:
     block: Block = draw(blocks)
     if isinstance(at, st.SearchStrategy):
         shape = draw(at.filter(lambda shape: accepts(block, shape)))
@@ -212,8 +216,12 @@ def _cases(draw: Any, blocks: st.SearchStrategy[Block], at: st.SearchStrategy[Sh
 @st.composite
 def _beside(draw: Any, block: Block, shape: Shape) -> Case:
     """With another shape; mostly a smaller one, where refusals are."""
-    other = [draw(sizes(most=3) | sizes(most=6 if len(shape) == 4 else 14)) if n <= 16 else
-             draw(st.integers(n - 3, n + 3) | sizes(most=n)) for n in shape[1:]]
+    other = [
+        draw(sizes(most=3) | sizes(most=6 if len(shape) == 4 else 14))
+        if n <= 16
+        else draw(st.integers(n - 3, n + 3) | sizes(most=n))
+        for n in shape[1:]
+    ]
     return block, shape, (shape[0], *other)
 
 
