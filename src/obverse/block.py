@@ -75,12 +75,12 @@ else is tried by `obverse.testing.check_block(Border)`: every law, on small shap
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from obverse.errors import ShapeError
+from obverse.errors import ConfigError, ShapeError
 from obverse.shapes import Shape, as_shape, shape_text
 from obverse.sight import ITSELF, Sight
 
@@ -89,7 +89,7 @@ if TYPE_CHECKING:
 
     from obverse.chain import Chain
 
-__all__ = ["Block", "passing", "variadic"]
+__all__ = ["Block", "keywords", "passing", "variadic"]
 
 
 class Block:
@@ -178,6 +178,26 @@ class Block:
         """The error to raise for a shape: it names the block and the shape before the reason."""
         return ShapeError(reason, repair, nearest, where=f"{self!r} at {shape_text(shape)}")
 
+    def to_config(self) -> dict[str, Any]:
+        """The block as plain values, for JSON and TOML; see `obverse.config.to_config`."""
+        from obverse.config import to_config
+
+        return to_config(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, plugins: Collection[str] | None = None) -> Self:
+        """The block that a config describes, one of this class; see `obverse.config.from_config`.
+
+        Raises:
+            ConfigError: for anything else.
+        """
+        from obverse.config import from_config
+
+        block = from_config(config, plugins=plugins)
+        if isinstance(block, cls):
+            return block
+        raise ConfigError(f"the config describes {block!r:.80}, no {cls.__name__}.", "Read it with Block.from_config.")
+
     def __rshift__(self, other: Block) -> Chain:
         """`a >> b` composes as `Chain(a, b)` does, without nesting what is already a chain."""
         from obverse.chain import Chain
@@ -202,11 +222,18 @@ def variadic() -> Any:
     return field(metadata={"variadic": True})
 
 
+def keywords() -> Any:
+    """A field of a block that is written as separate keyword arguments: sorted pairs of names and values."""
+    return field(default=(), metadata={"keywords": True})
+
+
 def _arguments(block: Block) -> Iterable[str]:
     for argument in fields(block):  # type: ignore[arg-type]    # every block is a dataclass
         value = getattr(block, argument.name)
         if argument.metadata.get("variadic"):
             yield from map(repr, value)
+        elif argument.metadata.get("keywords"):
+            yield from (f"{name}={each!r}" for name, each in value)
         elif is_required(argument):
             yield repr(value)
         elif value != default_of(argument):

@@ -279,6 +279,10 @@ def _jumps(body: Block, shape: Shape) -> tuple[Any, ...]:
     return tuple([window.stride for window in sight or ()])
 
 
+MOST_TRIED = 10_000
+"""Sizes that are tried at most, to see that two blocks agree at every size: beyond that a shortcut must be given."""
+
+
 def _agree(body: Block, other: Block, shape: Shape) -> bool:
     """Whether two blocks give the same sizes for every size along every axis.
 
@@ -290,6 +294,8 @@ def _agree(body: Block, other: Block, shape: Shape) -> bool:
         return body.output_shape(shape) == other.output_shape(shape)
     jumps = [jump for jump in (*_jumps(body, shape), *_jumps(other, shape)) if type(jump) is int and jump > 0]
     most = 2 * lcm(*jumps) + 16 if jumps else 32
+    if most > MOST_TRIED:  # no network has such strides, but a config may
+        return False
     tried = {size + more for size in (0, *shape[1:]) for more in range(1, most)}
     return _same(body, other, shape) and all(_same(body, other, (shape[0], *(size,) * rank)) for size in sorted(tried))
 
@@ -307,6 +313,10 @@ def _sizes(block: Block, shape: Shape) -> Shape | None:
         return None
 
 
+LARGEST_SHORTCUT = 15
+"""The largest kernel of a shortcut that is advised."""
+
+
 def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
     """Shortcuts worth trying, plainest first."""
     jumps = _jumps(body, shape)
@@ -316,7 +326,7 @@ def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
         yield Chain(Upsample(scale_factor=int(1 / jumps[0])), Conv(after[0], 1))
     if all(type(jump) is int and jump > 0 for jump in jumps):
         stride = jumps[0] if len(set(jumps)) == 1 else jumps
-        most = max(window.size for window in body.windows(shape) or ())
+        most = min(max(window.size for window in body.windows(shape) or ()), LARGEST_SHORTCUT)
         for kernel_size in range(1, most + 1):
             for padding in range(kernel_size // 2 + 1):
                 yield Conv(after[0], kernel_size, stride=stride, padding=padding)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from obverse.arithmetic import (
@@ -517,6 +517,10 @@ def _size_after_transposed(
     return conv_transpose_output_size(size, kernel_size, stride, padding, output_padding, dilation)
 
 
+MOST_TRIED = 5_000
+"""Numbers of groups that are tried in search of one that divides: an answer need not take longer than a moment."""
+
+
 def check_groups(block: Any, shape: Shape) -> None:
     """Refuse groups that do not divide the channels in and out.
 
@@ -528,7 +532,9 @@ def check_groups(block: Any, shape: Shape) -> None:
         f"the {n} channels {way}" for n, way in ((inside, "in"), (outside, "out")) if (n % groups != 0) is True
     ]
     if undivided:
-        fits = max(g for g in range(1, groups + 1) if inside % g == outside % g == 0)
+        common = gcd(inside, outside)
+        most = min(groups, common)
+        fits = next((g for g in range(most, max(most - MOST_TRIED, 0), -1) if common % g == 0), 1)
         raise block.refuse(
             shape, f"groups={groups} does not divide {' and '.join(undivided)}.", f"Give it groups={fits}."
         )

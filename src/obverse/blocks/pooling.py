@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from obverse.arithmetic import extent_of, pool_output_size, whole
@@ -438,7 +438,8 @@ class AdaptiveMaxPool(_Adaptive):
 
 def _longest(size: int, windows: int) -> int:
     """Cells of the longest window, from ⌊j n / o⌋ to ⌈(j + 1) n / o⌉."""
-    return max(-(-(j + 1) * size // windows) - j * size // windows for j in range(windows))
+    # j n mod o takes every multiple of gcd(n, o) below o, and the largest of them makes the longest window
+    return -(-(size + windows - gcd(size, windows)) // windows)
 
 
 def _scaled(size: int, after: int) -> tuple[Fraction, Fraction]:
