@@ -19,8 +19,11 @@ except ImportError as error:
     raise ImportError('obverse.testing stands on hypothesis: pip install "obverse[testing]"') from error
 
 if TYPE_CHECKING:
-    from obverse.testing import checks, strategies
-    from obverse.testing.kit import Report, check_block, parametrize_with_checks
+    from obverse.testing import checks as checks
+    from obverse.testing import strategies as strategies
+    from obverse.testing.kit import Report as Report
+    from obverse.testing.kit import check_block as check_block
+    from obverse.testing.kit import parametrize_with_checks as parametrize_with_checks
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
@@ -26,7 +26,7 @@ from obverse.testing.running import accepts
 from obverse.testing.strategies import ROWS, blocks_with_shapes, sizes
 
 if TYPE_CHECKING:
-    from pytest import MarkDecorator
+    import pytest
 
 __all__ = ["Report", "check_block", "main", "parametrize_with_checks"]
 
@@ -315,7 +315,7 @@ def parametrize_with_checks(
     checks: Iterable[str] | None = None,
     slow: bool = False,
     settings: Settings | None = None,
-) -> MarkDecorator:
+) -> pytest.MarkDecorator:
     """A pytest decorator: one test a block and check, and one that counts them.
 
     ```python
