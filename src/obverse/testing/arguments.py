@@ -153,5 +153,5 @@ def _tuple(inner: tuple[Any, ...]) -> Drawn | None:
     if any(strategy is None for strategy in each):
         return None
     if ... in inner:
-        return st.lists(each[0], min_size=1, max_size=3).map(tuple)  # type: ignore[arg-type]
+        return st.lists(each[0], min_size=1, max_size=3).map(tuple)
     return st.tuples(*each)  # type: ignore[arg-type]

@@ -239,13 +239,14 @@ def check_refusals(block: Block, shape: Shape, other: Shape) -> None:
     if any(isinstance(part, NearestUnpool) for part in parts(block)):
         raise NotAsked("its module takes whatever it is given")
     _alone(block)
+    branches = any(hasattr(leaf, "graph") for leaf in leaves(block))
     beside = (shape[0] + 1, *shape[1:])
     if accepts(block, beside):
         _works(lambda: run(block.build(beside), beside), beside)
-    elif not hasattr(block, "graph") and not block.parameter_shapes(shape):
+    elif not branches and not block.parameter_shapes(shape):
         _fails(_refused_by(_step_by_step, Exception, _built(block, shape), beside), beside)
     accepted = _refused_by(block.output_shape, ShapeError, other) is None
-    if not accepted and hasattr(block, "graph"):
+    if not accepted and branches:
         raise NotAsked("PyTorch's sum would stretch a single cell to any size")
     if accepted and block.parameter_shapes(shape) != block.parameter_shapes(other):
         raise NotAsked("its parameters were made for another shape")
@@ -414,7 +415,7 @@ def _in_window(block: Block, window: Window, place: int, reached: list[int], siz
         return  # what stands in the padding may be repeated cells, that lie elsewhere
     beyond = [cell for cell in reached if not first <= cell <= last]
     _holds(not beyond, f"{who} sees {beyond}, and its window is from {float(first):g} to {float(last):g}.")
-    if inside and even and exact:
+    if inside and even and exact and reached:  # none are, where another axis looks at padding
         _agree((reached[:1], reached[-1:]), ([first], [last]), f"first and last cell that {who} sees")
 
 
