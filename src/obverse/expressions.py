@@ -17,7 +17,7 @@ from obverse.block import Block
 from obverse.chain import Chain
 from obverse.errors import ConfigError, ObverseError
 from obverse.graph import Concat, Copy, Graph, Node, Product, Split, Sum
-from obverse.registry import block_class, names
+from obverse.registry import block_class, names, near_misses
 
 __all__ = ["parse"]
 
@@ -243,8 +243,7 @@ def _near(name: str) -> str:
     plain = _plain(name)
     if plain != name and plain in names():
         return f"Write {plain}: how many dimensions there are, and the channels that go in, the shape tells."
-    folded = {known.lower(): known for known in names()}
-    near = [folded[match] for match in get_close_matches(name.lower(), folded, n=3)]
+    near = near_misses(name, names())
     if near:
         return f"Did you mean {' or '.join(map(repr, near))}?"
     return "See `obverse blocks`, or write Pointwise('Name') for a layer of torch.nn that keeps every shape."
