@@ -21,7 +21,7 @@ LEFT = 110  # where the glass begins: room for the shapes in front
 PITCH = 44  # from one shape to the next
 TOP = 30  # room for the headings
 LETTER = 6.7  # units that a letter of the labels is wide, at most
-LONGEST = 56  # letters of a label; what is longer ends in …
+LONGEST = 72  # letters of a label; what is longer ends in …
 
 STYLE = """
 .obverse{--paper:none;--ink:#1d2430;--quiet:#5d6675;--line:#c9cfd8;--first:#2f6db3;--second:#b65f14;--waist:#7b3f98;
@@ -64,10 +64,8 @@ def hourglass(encoder: Plan, decoder: Plan) -> str:
     waist = sum(row.half == "first" for row in rows) - 1
     rows[waist] = rows[waist]._replace(half="waist")
     right = LEFT + GLASS + 24
-    width = round(
-        right + max(len(_code_text(rows[0].shape, rows[waist].shape)), *[len(row.label) for row in rows]) * LETTER
-    )
-    width, height = width + 84, TOP + PITCH * (len(rows) - 1) + 24
+    labels = [_code_text(rows[0].shape, rows[waist].shape), *[_shortened(row.label) for row in rows]]
+    width, height = round(right + max(map(len, labels)) * LETTER) + 84, TOP + PITCH * (len(rows) - 1) + 24
     title = f"{shape_text(rows[0].shape)} → {shape_text(rows[waist].shape)} → {shape_text(rows[-1].shape)}"
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     parts = [
