@@ -15,7 +15,7 @@ from warnings import catch_warnings, simplefilter
 
 from obverse.block import Block
 from obverse.chain import Chain
-from obverse.errors import ConfigError, ObverseError
+from obverse.errors import ConfigError, ObverseError, RegistryError
 from obverse.graph import Concat, Copy, Graph, Node, Product, Split, Sum
 from obverse.registry import block_class, names, near_misses
 
@@ -166,9 +166,12 @@ class _Reader:
             raise self.error(func, f"{self._source(func)} is no block's name.", advice)
         if func.id in WIRING:
             return WIRING[func.id]
-        if func.id in names():
+        try:
             return block_class(func.id)
-        raise self.error(func, f"no block is called {func.id!r}.", _near(func.id))
+        except RegistryError as error:  # unknown, claimed twice, or broken
+            repair = error.repair if func.id in names() else _near(func.id)
+            refusal = self.error(func, error.reason, repair)
+        raise refusal
 
     def _fit(self, node: ast.Call, made: Callable[..., Any]) -> None:
         """Refuse arguments that the block has not, has twice, or lacks."""
