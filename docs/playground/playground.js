@@ -163,15 +163,13 @@ part("examples").addEventListener("change", ({ target }) => {
   field("shape").value = shape;
   ask();
 });
-root.addEventListener("click", async ({ target }) => {
-  const copied = target.dataset.copy;
-  if (!copied) return;
-  const source = copied === "address" ? (write(), location.href) : part(copied).textContent;
+part("share").addEventListener("click", async () => {
+  write();
   try {
-    await navigator.clipboard.writeText(source);
-    say("Copied.");
+    await navigator.clipboard.writeText(location.href);
+    say("Copied: the address holds the encoder and the shape.");
   } catch {
-    say("Select it, and copy it from there: the browser lets no page do it here.");
+    say("The address above holds the encoder and the shape: copy it from there.");
   }
 });
 addEventListener("hashchange", () => {
