@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from inspect import signature
-from itertools import count
+from itertools import accumulate, count
 from math import gcd, prod
 from typing import Any
 
@@ -192,7 +192,9 @@ class Split(nn.Module):
         self.sizes = tuple(sizes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(x, list(self.sizes), dim=1)
+        # one by one: what torch.split gives cannot be changed in place, as a ReLU(inplace=True) in a branch would
+        starts = accumulate(self.sizes, initial=0)
+        return tuple([x.narrow(1, start, size) for start, size in zip(starts, self.sizes, strict=False)])
 
 
 class _Told(nn.Module):
