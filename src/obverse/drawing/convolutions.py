@@ -442,14 +442,11 @@ def _draw_window(layout: _Layout, cell: Cell, prefix: str) -> tuple[Artist, ...]
     seen = [layout.place(at) for at in read if _kind(layout.drawing, at) == "input"]
     nothing = [layout.place(at) for at in read if _kind(layout.drawing, at) != "input"]
     target = layout.output_place(cell)
-    lines = _sight_lines(layout, cell, target)
+    lines, pale = _sight_lines(layout, cell, target), colours.faint(colours.first, 0.16)
     drawn = [
         segments(axes, lines, f"{prefix}sight", colours.quiet, linewidth=0.7),
         squares(axes, seen, f"{prefix}seen", facecolor=colours.first),
-        squares(axes, nothing, f"{prefix}nothing", facecolor=colours.faint(colours.first, 0.16)),
-        squares(
-            axes, nothing, f"{prefix}frame-of-nothing", side=0.8, facecolor="none", edgecolor=colours.first, linewidth=1
-        ),
+        squares(axes, nothing, f"{prefix}nothing", side=0.8, facecolor=pale, edgecolor=colours.first, linewidth=1),
         dots(axes, nothing, f"{prefix}nothing-sign", facecolor=colours.first),
         squares(axes, [target], f"{prefix}cell", facecolor=colours.second),
     ]
