@@ -63,6 +63,17 @@ def _is_array(value: Any) -> bool:
     return hasattr(value, "dtype") and not isinstance(value, Integral)
 
 
+def differ(one: Any, other: Any) -> bool:
+    """Whether two sizes are certainly not the same; of two formulas written with symbols that is never said.
+
+    >>> differ(7, 8), differ(7, 7)
+    (True, False)
+    """
+    if type(one) is type(other) is int:
+        return bool(one != other)
+    return (one != other) is True and not any(getattr(size, "free_symbols", ()) for size in (one, other))
+
+
 def extent_of(kernel_size: Any, dilation: Any = 1) -> Any:
     """The cells that a dilated kernel spans: `k + (k - 1)(d - 1)`, the `k̂` in front of relationship 15."""
     return dilation * (kernel_size - 1) + 1

@@ -76,6 +76,12 @@ def at_axes(shape: Shape, axes: Iterable[int]) -> str:
     return "along " + " and ".join(letters[axis] for axis in axes)
 
 
+def axis_letter(axes: int, axis: int) -> str:
+    """The letter of an axis of a shape, the channels being axis 0."""
+    letters = _AXES.get(axes - 1)
+    return letters[axis - 1] if letters else f"axis {axis}"
+
+
 def beginners_batch(shape: Shape) -> str:
     """A hint where a shape that was refused looks as if it had the batch in it, else nothing."""
     if len(shape) == 4 and shape[1] in (1, 3) and shape[2] > shape[1]:
