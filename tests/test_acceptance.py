@@ -29,7 +29,7 @@ from obverse import (
 )
 from obverse.sizes import Sizes
 from obverse.testing.strategies import chains_with_shapes, sizes
-from running import outcome
+from running import leaves, outcome
 
 TRIED = range(1, 50)
 
@@ -78,7 +78,10 @@ def test_what_is_accepted_and_shares_a_code_is_what_trying_them_all_shows(drawn)
     assert str(answer.accepted)
 
 
-@given(chains_with_shapes(ranks=[1]))
+GROWING = ("Conv", "MaxPool", "AvgPool", "LPPool", "ConvTranspose", "Pad", "PixelShuffle", "ReLU", "Residual")
+
+
+@given(chains_with_shapes(["Conv"], ranks=[1]) | chains_with_shapes(GROWING, ranks=[1]))
 @example((Chain(Conv(1, 3, stride=2, padding=1), Conv(1, 2, stride=2)), (1, 9)))
 @example((Chain(Conv(1, 1, stride=4, padding=1)), (1, 9)))
 @example((Chain(Conv(1, 3, stride=2, padding="same")), (1, 9)))
@@ -164,9 +167,15 @@ def test_a_set_of_sizes_is_the_set_that_was_meant(few, start, step, cycle):
 NEAREST = re.compile(r"input of (?:at least )?([\d×]+)(?: \(([\d×]+) for the whole chain\))?")
 
 
+REFUSING = (
+    *("Conv", "ConvTranspose", "MaxPool", "AvgPool", "LPPool", "NearestUnpool", "Upsample", "Pad", "Crop"),
+    *("PixelUnshuffle", "Unflatten", "Rearrange", "InstanceNorm", "Flatten"),
+)
+
+
 @st.composite
 def refused(draw):
-    chain, shape = draw(chains_with_shapes())
+    chain, shape = draw(chains_with_shapes(REFUSING, most=3))
     other = (shape[0], *(draw(sizes(most=3) | sizes(most=9)) for _ in shape[1:]))
     assume(outcome(chain.output_shape, other) is None)
     return chain, other
@@ -188,13 +197,20 @@ def test_every_refusal_tells_the_nearest_larger_size(drawn):
     if not larger and found is None:
         return
     assert found, "there is a larger size, and it is told"
-    advised = tuple(map(int, (found[2] or found[1]).split("×")))
+    place = re.search(r"\n  block ([\d.]+), ", said)[1]
+    failed = [link.place for link in chain.links].index(place)
+    told = [(found[1], Chain(*leaves(chain)[: failed + 1])), (found[2] or (larger and found[1]), chain)]
+    for text, part in told:
+        if text:
+            _is_nearest(part, shape, tuple(map(int, text.split("×"))), all_larger="at least" in found[0])
+
+
+def _is_nearest(chain, shape, advised, all_larger):
     assert outcome(chain.output_shape, (shape[0], *advised))
     assert all(new >= old for new, old in zip(advised, shape[1:], strict=True))
     for axis, (new, old) in enumerate(zip(advised, shape[1:], strict=True)):
         for smaller in range(old, new):
-            sizes_ = (*advised[:axis], smaller, *advised[axis + 1 :])
-            assert outcome(chain.output_shape, (shape[0], *sizes_)) is None, "nothing nearer is taken"
-    if "at least" in found[0]:
-        for more in range(4):
-            assert outcome(chain.output_shape, (shape[0], *(size + more for size in advised)))
+            others = (*advised[:axis], smaller, *advised[axis + 1 :])
+            assert outcome(chain.output_shape, (shape[0], *others)) is None, "nothing nearer is taken"
+    for more in range(4 * all_larger):
+        assert outcome(chain.output_shape, (shape[0], *(size + more for size in advised)))

@@ -301,7 +301,8 @@ def _nearest(chain: Chain, shape: Shape, failed: int) -> str:
         return ""
     whole = _larger(blocks, passing[0])
     beyond = f" ({shape_text(whole[0][1:])} for the whole chain)" if whole and whole[0] != passing[0] else ""
-    return f"an input of {'at least ' * passing[1]}{shape_text(passing[0][1:])}{beyond}"
+    all_larger = passing[1] and (whole is None or whole[1])
+    return f"an input of {'at least ' * all_larger}{shape_text(passing[0][1:])}{beyond}"
 
 
 def _larger(blocks: list[Block], shape: Shape) -> tuple[Shape, bool] | None:
