@@ -16,6 +16,7 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 from obverse.errors import ShapeError
+from obverse.symbols import is_symbolic
 
 __all__ = [
     "ConvSettings",
@@ -71,7 +72,7 @@ def differ(one: Any, other: Any) -> bool:
     """
     if type(one) is type(other) is int:
         return bool(one != other)
-    return (one != other) is True and not any(getattr(size, "free_symbols", ()) for size in (one, other))
+    return (one != other) is True and not (is_symbolic(one) or is_symbolic(other))
 
 
 def extent_of(kernel_size: Any, dilation: Any = 1) -> Any:
@@ -362,7 +363,7 @@ def check_border(mode: str, size: Any, before: Any, after: Any) -> None:
     """
     if mode not in ("reflect", "circular"):
         return
-    wanted = max(before, after)
+    wanted = max(before, after) if type(before) is type(after) is int else after  # of symbols the larger one
     needed = wanted + (mode == "reflect")
     if (size < needed) is True:
         raise ShapeError(

@@ -11,6 +11,7 @@ from obverse.block import Block, passing, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
+from obverse.symbols import is_symbolic, plain
 from obverse.sight import Sight, Window, composed
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class Chain(Block):
         """
         shape = as_shape(shape)
         shapes = [shape]
+        if any(map(is_symbolic, shape)):
+            return self._formulas(shape)
         try:
             for _, block in self.links:
                 shape = block.output_shape(shape)
@@ -99,6 +102,18 @@ class Chain(Block):
         else:
             return shapes
         raise ShapeError(lambda: _explained(self, shapes, refused))
+
+    def _formulas(self, shape: Shape) -> list[Shape]:
+        """The shapes as formulas, each made plain before the next is made of it."""
+        shapes = [shape]
+        for place, block in self.links:
+            try:
+                shapes.append(tuple(map(plain, block.output_shape(shapes[-1]))))
+            except TypeError:
+                raise ShapeError(
+                    f"block {place}, {block!r}, gives a size that is no formula of whole numbers.", "Give numbers."
+                ) from None
+        return shapes
 
     def output_shape(self, shape: Shape) -> Shape:
         return self.shapes(shape)[-1]
