@@ -162,6 +162,10 @@ class Block:
         """For every spatial axis what one cell sees; `None` if a cell sees everything, or axes are mixed."""
         return (ITSELF,) * (len(shape) - 1) if self.pointwise else None
 
+    def remainders(self, shape: Shape) -> tuple[int, ...]:
+        """The cells that its strides left over, which its mirror must be told: one number for every stride in it."""
+        return ()
+
     def notes(self, shape: Shape) -> tuple[str, ...]:
         """What a plan says about it under its table, a sentence each."""
         return ()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from obverse.arithmetic import differ
 from obverse.block import Block, passing, variadic
 from obverse.errors import MirrorError, ShapeError
 from obverse.later import Later
@@ -83,7 +84,7 @@ class Sum(Junction):
     number: int
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        if any((shape == shapes[0]) is False for shape in shapes):
+        if any(_unlike(shape, shapes[0]) for shape in shapes[1:]):
             raise ShapeError(f"shapes that differ cannot be added: {' and '.join(map(shape_text, shapes))}.")
         return shapes[:1]
 
@@ -103,7 +104,7 @@ class Concat(Junction):
     """
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        if any((shape[1:] == shapes[0][1:]) is False for shape in shapes):
+        if any(_unlike(shape[1:], shapes[0][1:]) for shape in shapes[1:]):
             listed = " and ".join(map(shape_text, shapes))
             raise ShapeError(f"shapes that differ beyond their channels cannot be concatenated: {listed}.")
         return ((sum(shape[0] for shape in shapes), *shapes[0][1:]),)
@@ -127,7 +128,7 @@ class Split(Junction):
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         channels, *rest = shapes[0]
-        if (channels == sum(self.sizes)) is False:
+        if differ(channels, sum(self.sizes)):
             raise ShapeError(
                 f"{' + '.join(map(str, self.sizes))} channels are {sum(self.sizes)}, and there are {channels}.",
                 f"Give sizes that add up to {channels}.",
@@ -153,7 +154,7 @@ class Product(Junction):
         first = shapes[0]
         for shape in shapes[1:]:
             sizes = zip(shape, first, strict=False)
-            if len(shape) != len(first) or any((size != 1) is True and (size != full) is True for size, full in sizes):
+            if len(shape) != len(first) or any(differ(size, 1) and differ(size, full) for size, full in sizes):
                 raise ShapeError(
                     f"{shape_text(shape)} cannot gate {shape_text(first)}.", "Let it end in the same shape."
                 )
@@ -164,6 +165,11 @@ class Product(Junction):
 
     def build(self) -> nn.Module:
         return modules.Product()
+
+
+def _unlike(one: Shape, other: Shape) -> bool:
+    """Whether two shapes certainly differ."""
+    return one != other and (len(one) != len(other) or any(map(differ, one, other)))
 
 
 class Node(NamedTuple):
@@ -289,6 +295,11 @@ class Graph(Block):
         wires = self.wires(shape)
         blocks = [(block, takes[0]) for _, block, takes, _ in self.nodes if isinstance(block, Block)]
         return sum(block.numbers_around(wires[wire]) for block, wire in blocks)
+
+    def remainders(self, shape: Shape) -> tuple[int, ...]:
+        wires = self.wires(shape)
+        blocks = [(block, takes[0]) for _, block, takes, _ in self.nodes if isinstance(block, Block)]
+        return tuple([cells for block, wire in blocks for cells in block.remainders(wires[wire])])
 
     def notes(self, shape: Shape) -> tuple[str, ...]:
         wires = self.wires(shape)
