@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 else:
     modules = Later("obverse.modules")
 
-__all__ = ["Parallel", "Residual"]
+__all__ = ["Drawn", "Parallel", "Residual"]
 
 
-class _Drawn(Block):
+class Drawn(Block):
     """A block that stands on a graph, which it draws for a shape."""
 
     def graph(self, shape: Shape) -> Graph:
@@ -65,7 +65,7 @@ class _Drawn(Block):
 
 
 @dataclass(frozen=True, repr=False, init=False)
-class Parallel(_Drawn):
+class Parallel(Drawn):
     """Blocks side by side on the same input, or on shares of it.
 
     >>> from obverse import AdaptiveAvgPool, Chain, Conv, Identity, ReLU, Sigmoid
@@ -169,7 +169,7 @@ def _check_parallel(block: Parallel) -> None:
 
 
 @dataclass(frozen=True, repr=False)
-class Residual(_Drawn):
+class Residual(Drawn):
     """A block and a way around it, added: He et al., arXiv:1512.03385.
 
     >>> from obverse import Chain, Conv, ReLU
