@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 else:
     modules = Later("obverse.modules")
 
-__all__ = ["Parallel", "Residual"]
+__all__ = ["Drawn", "Parallel", "Residual"]
 
 
-class _Drawn(Block):
+class Drawn(Block):
     """A block that stands on a graph, which it draws for a shape."""
 
     def graph(self, shape: Shape) -> Graph:
@@ -70,7 +70,7 @@ class _Drawn(Block):
 
 
 @dataclass(frozen=True, repr=False, init=False)
-class Parallel(_Drawn):
+class Parallel(Drawn):
     """Blocks side by side on the same input, or on shares of it.
 
     >>> from obverse import AdaptiveAvgPool, Chain, Conv, Identity, ReLU, Sigmoid
@@ -174,7 +174,7 @@ def _check_parallel(block: Parallel) -> None:
 
 
 @dataclass(frozen=True, repr=False)
-class Residual(_Drawn):
+class Residual(Drawn):
     """A block and a way around it, added: He et al., arXiv:1512.03385.
 
     >>> from obverse import Chain, Conv, ReLU
@@ -323,6 +323,10 @@ def _jumps(body: Block, shape: Shape) -> tuple[Any, ...]:
     blocks = [body] if not isinstance(body, Chain) else [block for _, block in body.links if not block.pointwise]
     sight = Chain(*blocks).windows(shape) if blocks else None  # a norm sees everything, and moves nothing
     return tuple([window.stride for window in sight or ()])
+
+
+LARGEST_SHORTCUT = 15
+"""The largest kernel of a shortcut that is advised."""
 
 
 def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
