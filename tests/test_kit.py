@@ -44,6 +44,16 @@ def test_every_built_in_keeps_the_contract(check):
     check()
 
 
+@parametrize_with_checks(
+    [block_class(name) for name in BUILT_IN if name != "Chain"],
+    checks=["compile", "export"],
+    slow=True,
+    settings=settings(max_examples=1, derandomize=True),
+)
+def test_every_built_in_can_be_traced(check):
+    check()
+
+
 # The kit, proved -----------------------------------------------------------------------------------------------------
 
 

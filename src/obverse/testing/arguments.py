@@ -33,8 +33,8 @@ def blocks_of(cls: type[Block], **arguments: Any) -> st.SearchStrategy[Block]:
     >>> from hypothesis import find
     >>> find(blocks_of(ReLU), lambda relu: relu.inplace)
     ReLU(inplace=True)
-    >>> find(blocks_of(Conv, out_channels=7, kernel_size=st.integers(3, 5)), lambda conv: True)
-    Conv(7, 3)
+    >>> find(blocks_of(Conv, out_channels=7, kernel_size=st.integers(3, 5)), lambda conv: not conv.bias).out_channels
+    7
 
     Integers are drawn from 1 to 4, or 0 where that is the default; booleans, floats, the values of a `Literal`, tuples
     and unions as annotated. Arguments that the class refuses are not used.
@@ -150,8 +150,9 @@ def _tuple(inner: tuple[Any, ...]) -> Drawn | None:
     if not inner:
         return None
     each = [_from_annotation(kind) for kind in inner if kind is not ...]
-    if any(strategy is None for strategy in each):
+    drawn = [strategy for strategy in each if strategy is not None]
+    if len(drawn) < len(each):
         return None
     if ... in inner:
-        return st.lists(each[0], min_size=1, max_size=3).map(tuple)
-    return st.tuples(*each)  # type: ignore[arg-type]
+        return st.lists(drawn[0], min_size=1, max_size=3).map(tuple)
+    return st.tuples(*drawn)
