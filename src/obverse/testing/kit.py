@@ -50,7 +50,7 @@ class Report:
     >>> from obverse import Crop
     >>> report = check_block(Crop((1, 2)), checks=["mirror", "adjoint", "gradients"])
     >>> report.checks, report.examples > 25
-    (2, True)
+    (3, True)
 
     Attributes:
         block: what was checked, by its name.
