@@ -22,8 +22,8 @@ HEAD = """# obverse
   ordinary `nn.Module` whose `forward` returns `(reconstruction, code)`.
 - A shape is that of one example, without the batch: `(C, *spatial)`. Channels in and the number of dimensions are never
   written; blocks take the other arguments of the `torch.nn` class of their name.
-- Sizes as integers: `obverse.arithmetic.conv_output_size(28, 3, stride=2, padding=1)`. No torch is imported for sizes, plans
-  and mirrors.
+- Sizes as integers: `obverse.arithmetic.conv_output_size(28, 3, stride=2, padding=1)`.
+  No torch is imported for sizes, plans and mirrors.
 """
 
 
@@ -48,8 +48,17 @@ def text() -> str:
         if (theme or "More") != last:
             lines.append(f"## {theme or 'More'}\n" if last is None else f"\n## {theme or 'More'}\n")
             last = theme or "More"
-        lines.append(f"- [{title}]({page}): {_first_sentence(page)}")
+        lines.append(f"- [{title}]({address(page)}): {_first_sentence(page)}")
     return "\n".join(lines) + "\n"
+
+
+def address(page: str) -> str:
+    """Where a page is, seen from the index.
+
+    >>> address("quickstart.md"), address("api/index.md"), address("index.md")
+    ('quickstart/', 'api/', './')
+    """
+    return f"{page.removesuffix('.md').removesuffix('index')}/".replace("//", "/").removeprefix("/") or "./"
 
 
 def _title(page: str) -> str:
@@ -63,10 +72,10 @@ def _first_sentence(page: str) -> str:
     names = [name.rsplit(".", 1)[-1] for name in re.findall(r"^::: (\S+)$", source, re.MULTILINE)]
     if names:
         return ", ".join(f"`{name}`" for name in names)
-    prose = re.split(r"\n\s*\n", re.sub(r"```.*?```|<!--.*?-->|^#.*$", "", source, flags=re.DOTALL | re.MULTILINE))
+    prose = re.split(r"\n\s*\n", re.sub(r"```.*?```|<!--.*?-->|^#[^\n]*$", "", source, flags=re.DOTALL | re.MULTILINE))
     paragraph = next((part for part in map(str.strip, prose) if re.match(r"[A-Z*`\[]", part)), _title(page))
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(paragraph.split()))
-    return re.split(r"(?<=[.:?!]) ", plain, maxsplit=1)[0].rstrip(":")
+    return re.split(r"(?<=[.?!]) ", plain, maxsplit=1)[0].rstrip(":")
 
 
 if __name__ == "__main__":
