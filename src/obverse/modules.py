@@ -194,7 +194,7 @@ class Split(nn.Module):
         self.sizes = tuple(sizes)
 
     def forward(self, x: Tensor, sizes: Sequence[int] | None = None) -> tuple[Tensor, ...]:
-        """The parts; with `sizes`, of those many channels: what was flattened has more of them where a map is larger."""
+        """The parts; with `sizes`, of so many channels: what was flattened has more where a map is larger."""
         return torch.split(x, list(self.sizes if sizes is None else sizes), dim=1)
 
 
