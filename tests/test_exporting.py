@@ -69,6 +69,7 @@ BLOCKS = {
     "residual with a stride": Residual(Chain(Conv(8, 3, stride=2, padding=1), ReLU())),
     "parallel": Parallel(Conv(4, 1), Conv(4, 3, padding=1), join="concat"),
     "skip": Chain(Skip(), Conv(4, 3, stride=2, padding=1)),
+    "flattened": Chain(Flatten(), ReLU()),
     "nested": Chain(Chain(ReLU(), Conv(4, 3)), Chain(Conv(4, 3, stride=2))),
 }
 SIZES = [(24, 24), (25, 30), (33, 27)]
@@ -112,7 +113,9 @@ def test_onnx_gives_eager_numbers_at_every_size(name, tmp_path):
     check(lambda x: [torch.from_numpy(out) for out in session.run(None, {given: x.numpy()})], model, SIZES)
 
 
-@pytest.mark.parametrize("name", ["same with a stride", "max pool with indices", "residual with a stride", "nested"])
+@pytest.mark.parametrize(
+    "name", ["same with a stride", "max pool with indices", "residual with a stride", "nested", "flattened"]
+)
 def test_it_compiles_without_graph_breaks_or_a_recompile_from_size_to_size(name):
     from torch._dynamo.testing import CompileCounterWithBackend
 

@@ -65,7 +65,7 @@ def measured() -> dict[str, dict[str, Tensor]]:
         model = model_of(style)
         before = fresh(model)
         torch.manual_seed(2)
-        train(model, training, epochs=6, batch_size=32, learning_rate=4e-3, schedule=one_cycle, seed=0)
+        train(model, training, epochs=2, batch_size=64, learning_rate=4e-3, schedule=one_cycle, seed=0)
         with torch.no_grad():
             after = model.eval().cpu()(originals)[0]
         found[style] = {"fresh": before, "error": (after - originals).mean((0, 1)), "shown": after[25::100, 0]}

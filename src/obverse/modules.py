@@ -504,8 +504,9 @@ class MaxPool(nn.Module):
         rest, place, cells = places, torch.zeros_like(places), 1
         inside = torch.ones_like(places, dtype=torch.bool)
         for size, wide, before in reversed(list(zip(sizes, padded, self.padding, strict=True))):
-            along = rest % wide - before
-            rest = torch.div(rest, wide, rounding_mode="floor")
+            lines = torch.div(rest, wide, rounding_mode="floor")
+            along = rest - lines * wide - before  # ONNX has no remainder of a free size
+            rest = lines
             inside = inside & (along >= 0) & (along < size)
             place = place + along * cells
             cells = cells * size

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
-from functools import lru_cache
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -43,13 +42,13 @@ def settle(block: Block, **minima: int | None) -> None:
         object.__setattr__(block, name, settled)
 
 
-def check_flags(block: Any) -> None:
+def check_flags(block: Block) -> None:
     """Refuse what is neither true nor false where a block's argument is a flag.
 
     Raises:
         ShapeError: for text and numbers, which Python would take for true.
     """
-    for name in _flags(type(block)):
+    for name in block.flags:
         value = getattr(block, name)
         if value is not True and value is not False:
             raise ShapeError(
@@ -57,11 +56,6 @@ def check_flags(block: Any) -> None:
                 f"Give {name}=True or {name}=False.",
                 where=type(block).__name__,
             )
-
-
-@lru_cache(maxsize=256)
-def _flags(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind) if field.type in ("bool", bool))
 
 
 def _is_listed(value: Any) -> bool:
