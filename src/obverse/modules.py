@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from inspect import signature
-from itertools import count
+from itertools import accumulate, count
 from math import gcd, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import einops
 import torch
@@ -123,12 +123,15 @@ class Wired(nn.Module):
     def __init__(self, graph: Graph, shape: Shape, device: Place, dtype: torch.dtype | None) -> None:
         super().__init__()
         self.graph = graph
-        self._needs: dict[str, frozenset[str]] = {}
+        self._parts: dict[str, Part] = {}
         wires = graph.wires(shape)
         for name, block, takes, _ in graph.nodes:
+            if name in self._parts:  # one module, used once more
+                continue
             module = block.build() if isinstance(block, Junction) else grow(block, wires[takes[0]], device, dtype)
-            self.add_module(name, module)
-            self._needs[name] = needs_of(module)
+            path = tuple(name.split("."))
+            _room(self, path[:-1]).add_module(path[-1], module)
+            self._parts[name] = Part(path, block, needs_of(module), wires[takes[0]])
 
     def forward(self, x: Tensor, at: At | None = None, around: Around | None = None) -> Tensor:
         """Run the nodes; with `at`, as the given block says at the given shape."""
@@ -138,14 +141,71 @@ class Wired(nn.Module):
             shapes = graph.wires(at[1])
         values = {graph.source: x}
         for name, block, takes, gives in graph.nodes:
-            module: Any = self._modules[name]
+            part = self._parts.get(name)
             if isinstance(block, Junction):
-                told = {} if shapes is None or not isinstance(block, SplitJunction) else {"sizes": block.sizes}
-                values.update(zip(gives, module(*[values.pop(wire) for wire in takes], **told), strict=True))
+                joined = self._joined(block, part, [values.pop(wire) for wire in takes])
+                values.update(zip(gives, joined, strict=True))
                 continue
             here = None if shapes is None else (block, shapes[takes[0]])
-            values[gives[0]] = call(module, self._needs[name], values.pop(takes[0]), here, around)
+            if part is None or _form(block) != _form(part.block):  # at this size something else is done here
+                shape = tuple(values[takes[0]].shape[1:])
+                module = _unlearned(block, shape)
+                values[gives[0]] = call(module, needs_of(module), values.pop(takes[0]), (block, shape), around)
+                continue
+            if here is None and block is not part.block and block != part.block:  # a module used at another size
+                here = (block, tuple(values[takes[0]].shape[1:]))
+            values[gives[0]] = call(self._at(part.path), part.needs, values.pop(takes[0]), here, around)
         return values[graph.sink]
+
+    def _joined(self, block: Junction, part: Part | None, values: list[Tensor]) -> tuple[Tensor, ...]:
+        """What a junction gives; it learns nothing, so one that is not there at the planned size is made."""
+        module: Any = None if part is None else self._at(part.path)
+        if isinstance(module, Split) and isinstance(block, SplitJunction) and block.axis + 1 == module.dim:
+            return module(*values, sizes=block.sizes)  # type: ignore[no-any-return]    # sizes may be symbols: told, not compared
+        if part is None or block != part.block:
+            module = block.build()
+        return module(*values)  # type: ignore[no-any-return]
+
+    def _at(self, path: tuple[str, ...]) -> nn.Module:
+        module: Any = self
+        for name in path:
+            module = module._modules[name]
+        found: nn.Module = module
+        return found
+
+
+class Part(NamedTuple):
+    """Where the module of a node is, the block that it was built for, what it needs to be told, and its input."""
+
+    path: tuple[str, ...]
+    block: Block | Junction
+    needs: frozenset[str]
+    shape: Shape
+
+
+def _form(block: Any) -> Any:
+    """What kind of block it is, whatever its sizes: a module built for one serves another of the same form."""
+    return tuple([_form(inner) for inner in block.blocks]) if isinstance(block, Chain) else type(block)
+
+
+def _unlearned(block: Block, shape: Shape) -> nn.Module:
+    """A module for a step that is not there at the planned size.
+
+    Raises:
+        ShapeError: if it has parameters.
+    """
+    if block.parameter_shapes(shape):
+        raise block.refuse(shape, "it learns, and is not there at the planned size.", "Build the model for this size.")
+    return block.build(shape)
+
+
+def _room(module: nn.Module, path: tuple[str, ...]) -> nn.Module:
+    """The module at a path, with empty ones made on the way."""
+    for name in path:
+        if name not in module._modules:
+            module.add_module(name, nn.Module())
+        module = module.get_submodule(name)
+    return module
 
 
 class Copy(nn.Module):
@@ -170,10 +230,14 @@ class Sum(nn.Module):
 
 
 class Concat(nn.Module):
-    """Tensors, joined along their channels."""
+    """Tensors, joined along an axis."""
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor]:
-        return (torch.cat(tensors, dim=1),)
+        return (torch.cat(tensors, dim=self.dim),)
 
 
 class Product(nn.Module):
@@ -187,15 +251,19 @@ class Product(nn.Module):
 
 
 class Split(nn.Module):
-    """A tensor, cut along its channels."""
+    """A tensor, cut along an axis."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], dim: int = 1) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
+        self.dim = dim
 
     def forward(self, x: Tensor, sizes: Sequence[int] | None = None) -> tuple[Tensor, ...]:
         """The parts; with `sizes`, of so many channels: what was flattened has more where a map is larger."""
-        return torch.split(x, list(self.sizes if sizes is None else sizes), dim=1)
+        sizes = self.sizes if sizes is None else sizes
+        # one by one: what torch.split gives cannot be changed in place, as a ReLU(inplace=True) in a branch would
+        starts = accumulate(sizes, initial=0)
+        return tuple([x.narrow(self.dim, start, size) for start, size in zip(starts, sizes, strict=False)])
 
 
 class _Told(nn.Module):

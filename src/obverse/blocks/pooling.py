@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any, Literal
 
-from obverse.arithmetic import extent_of, pool_output_size, whole
+from obverse.arithmetic import differ, extent_of, pool_output_size, whole
 from obverse.block import Block, Limit
 from obverse.errors import ShapeError
 from obverse.later import Later
@@ -94,6 +94,9 @@ class MaxPool(Block):
         pool: nn.Module = layers[rank](self.kernel_size, self.stride, self.padding, self.dilation)
         return pool
 
+    def remainders(self, shape: Shape) -> tuple[Any, ...]:
+        return _left_over(shape, self.output_shape(shape), pool_axes(self, len(shape) - 1))
+
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         return tuple(_pool_window(*axis) for axis in pool_axes(self, len(shape) - 1))
 
@@ -155,6 +158,9 @@ class AvgPool(Block):
         settings = (self.kernel_size, self.stride, self.padding, False, self.count_include_pad)
         pool: nn.Module = layers[rank - 1](*settings, **override)
         return pool
+
+    def remainders(self, shape: Shape) -> tuple[Any, ...]:
+        return _left_over(shape, self.output_shape(shape), pool_axes(self, len(shape) - 1))
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         return tuple(_pool_window(*axis) for axis in pool_axes(self, len(shape) - 1))
@@ -363,6 +369,9 @@ class LPPool(Block):
             self.norm_type, prod(k for k, *_ in pool_axes(self, len(shape) - 1)), average.build(shape)
         )
 
+    def remainders(self, shape: Shape) -> tuple[Any, ...]:
+        return self._average().remainders(shape)
+
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         return self._average().windows(shape)
 
@@ -448,7 +457,8 @@ class AdaptiveMaxPool(_Adaptive):
 
 def _longest(size: int, windows: int) -> int:
     """Cells of the longest window, from ⌊j n / o⌋ to ⌈(j + 1) n / o⌉."""
-    return max(-(-(j + 1) * size // windows) - j * size // windows for j in range(windows))
+    # j n mod o takes every multiple of gcd(n, o) below o, and the largest of them makes the longest window
+    return -(-(size + windows - gcd(size, windows)) // windows)
 
 
 def _scaled(size: int, after: int) -> tuple[Fraction, Fraction]:
@@ -466,7 +476,7 @@ def check_unpooled(block: Block, shape: Shape, sizes: tuple[Any, ...], pool: Blo
     if rank != len(sizes):
         raise block.refuse(shape, f"size={sizes} is for {len(sizes)} axes, and the shape has {rank}.")
     expected = pool.output_shape((shape[0], *sizes))
-    if any((given != wanted) is True for given, wanted in zip(shape, expected, strict=True)):
+    if any(map(differ, shape, expected)):
         raise block.refuse(
             shape, f"pooling {shape_text(sizes)} gives {shape_text(expected[1:])}, not {shape_text(shape[1:])}."
         )
@@ -482,6 +492,12 @@ def _pool_defaults(
     kernel_size: int, stride: int | None, padding: int = 0, dilation: int = 1
 ) -> tuple[int, int, int, int]:
     return kernel_size, kernel_size if stride is None else stride, padding, dilation
+
+
+def _left_over(shape: Shape, after: Shape, axes: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
+    """The cells behind the last window; fewer than none, where with `ceil_mode` it juts out."""
+    sizes = zip(shape[1:], after[1:], axes, strict=True)
+    return tuple([n + 2 * p - extent_of(k, d) - s * (o - 1) for n, o, (k, s, p, d, _) in sizes])
 
 
 def _pool_window(kernel_size: int, stride: int, padding: int, dilation: int, _: bool) -> Window:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from obverse.arithmetic import differ
 from obverse.block import Block, Limit
 from obverse.blocks.pooling import AvgPool
 from obverse.blocks.reshaping import Pad
@@ -159,7 +160,7 @@ class PixelShuffle(Block):
 
     def output_shape(self, shape: Shape) -> Shape:
         cells = self.upscale_factor ** spatial_rank(self, shape)
-        if (shape[0] % cells != 0) is True:
+        if differ(shape[0] % cells, 0):
             raise self.refuse(
                 shape,
                 f"{shape[0]} channels cannot be spread over {cells} cells each.",
@@ -209,7 +210,7 @@ class PixelUnshuffle(Block):
     def output_shape(self, shape: Shape) -> Shape:
         factor, rank = self.downscale_factor, spatial_rank(self, shape)
         missing = [-size % factor for size in shape[1:]]
-        left = [axis for axis, cells in enumerate(missing) if (cells != 0) is True]
+        left = [axis for axis, cells in enumerate(missing) if differ(cells, 0)]
         if left:
             raise self.refuse(
                 shape,
