@@ -129,14 +129,19 @@ class Block:
         around: how its module uses what goes round the code: it `"gives"` (an encoder's part), `"takes"` (its
             mirror's part), or neither. Such a module has `forward(x, around=None)`, a list to append to or to pop from.
         adjoint: the block is linear apart from its bias, and its mirror with the same weights is its transpose.
+        flags: names of the arguments that are true or false; read from the annotations.
     """
 
     pointwise: ClassVar[bool] = False
     adjoint: bool = False
     around: Literal["", "gives", "takes"] = ""
+    flags: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # read once, and not from dataclasses.fields: blocks are made while the compiler looks on, which cannot follow it
+        annotated = cls.__dict__.get("__annotations__", {})
+        cls.flags = (*cls.flags, *[name for name, kind in annotated.items() if kind in ("bool", bool)])
         if cls.pointwise:
             return
         missing = [name for name in ("output_shape", "mirror") if getattr(cls, name) is getattr(Block, name)]
