@@ -149,7 +149,7 @@ class Chain(Block):
     def windows(self, shape: Shape) -> Sight:
         seen: Sight = (Window(),) * (len(shape) - 1)
         for (_, block), at in zip(self.links, self.shapes(shape), strict=False):
-            seen = composed(seen, block.windows(at))
+            seen = composed(seen, block.windows(at), block.output_shape(at)[1:])
         return seen
 
     @property

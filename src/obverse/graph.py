@@ -312,9 +312,9 @@ class Graph(Block):
         seen: dict[int, Sight] = {self.source: (Window(),) * (len(shape) - 1)}
         for _, block, takes, gives in self.nodes:
             if isinstance(block, Block):
-                sight = composed(seen[takes[0]], block.windows(wires[takes[0]]))
+                sight = composed(seen[takes[0]], block.windows(wires[takes[0]]), wires[gives[0]][1:])
             else:
-                sight = reduce(united, [seen[wire] for wire in takes])
+                sight = reduce(lambda one, other: united(one, other, wires[gives[0]][1:]), [seen[w] for w in takes])
             seen.update(dict.fromkeys(gives, sight))
         return seen[self.sink]
 

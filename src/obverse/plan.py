@@ -148,11 +148,13 @@ class Plan:
 
 def _steps(plan: Plan) -> Iterator[Step]:
     sight: Sight = (Window(),) * (len(plan.input_shape) - 1)
-    whole = tuple([Window(size, 0, halved(size - 1)) for size in plan.input_shape[1:]])
+    whole = tuple([halved(size - 1) for size in plan.input_shape[1:]])
     for (place, block), before, after in zip(plan.chain.links, plan.shapes, plan.shapes[1:], strict=False):
-        sight = composed(sight, block.windows(before))
-        seen = whole if sight is None else sight
-        field, jump, start = zip(*seen, strict=True) if seen else ((), (), ())
+        sight = composed(sight, block.windows(before), after[1:])
+        if sight is None:
+            field, jump, start = plan.input_shape[1:], (0,) * len(whole), whole
+        else:
+            field, jump, start = (tuple([getattr(s, n) for s in sight]) for n in ("size", "stride", "start"))
         learned = block.parameter_shapes(before).items()
         own = sum(prod(size) for name, size in learned if f"{place}.{name}" not in plan.borrowed)
         costs = (own if plan.borrowed else block.parameters(before), block.multiply_adds(before))
