@@ -6,8 +6,26 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from obverse import (
-    AdaptiveAvgPool, Autoencoder, AvgPool, Chain, Conv, ConvTranspose, Crop, MaxPool, NearestUnpool, Pad, Parallel,
-    PixelShuffle, PixelUnshuffle, ReLU, ResizeConv, Residual, SubpixelConv, Tanh, Upsample, mirror,
+    AdaptiveAvgPool,
+    Autoencoder,
+    AvgPool,
+    Chain,
+    Conv,
+    ConvTranspose,
+    Crop,
+    MaxPool,
+    NearestUnpool,
+    Pad,
+    Parallel,
+    PixelShuffle,
+    PixelUnshuffle,
+    ReLU,
+    ResizeConv,
+    Residual,
+    SubpixelConv,
+    Tanh,
+    Upsample,
+    mirror,
 )
 from obverse.testing.strategies import graphs, shapes, chains_with_shapes
 from running import parts
@@ -62,7 +80,9 @@ def check(chain, shape, exact=True):
 @example((Chain(ConvTranspose(1, 4, stride=2, padding=1), Conv(1, 2)), (1, 12)))
 @example((Chain(AdaptiveAvgPool(5), Conv(1, 2), Upsample(11, mode="linear"), NearestUnpool((9,))), (1, 8)))
 @example((Chain(Residual(Chain(Conv(1, 3, stride=2, padding=1))), ResizeConv(1, 4, stride=2), Tanh()), (1, 12)))
-@example((Chain(Parallel(Conv(1, 5, padding=2), Conv(1, 3, dilation=3, padding=3)), SubpixelConv(1, 3, stride=2)), (1, 12)))
+@example(
+    (Chain(Parallel(Conv(1, 5, padding=2), Conv(1, 3, dilation=3, padding=3)), SubpixelConv(1, 3, stride=2)), (1, 12))
+)
 @example((Chain(Upsample(scale_factor=1.5, mode="nearest"), Conv(1, 2, stride=3)), (1, 9)))
 @example((Chain(NearestUnpool((12,), 2, 3, 0, 2), Conv(1, 2)), (1, 4)))
 def test_no_cell_sees_more_than_its_plan_says(drawn):
@@ -107,7 +127,9 @@ CONVOLVED = ("Conv", "AvgPool", "Tanh")
 @example((Chain(Conv(1, 3, stride=2, padding=1), Conv(1, 3, stride=2, padding=1)), (1, 12)))
 def test_it_sees_just_that_through_any_convolutions_and_poolings(drawn):
     chain, shape = drawn
-    assume(not any(getattr(part, "padding_mode", "") == "circular" for part in parts(chain)))  # which sees round the end
+    assume(
+        not any(getattr(part, "padding_mode", "") == "circular" for part in parts(chain))
+    )  # which sees round the end
     check(chain, shape, exact=all(getattr(part, "padding", 0) in (0, (0,), (0, 0), "valid") for part in parts(chain)))
 
 

@@ -140,7 +140,9 @@ class Acceptance:
             same = said.setdefault(tuple(text), letter)
             text = text if same == letter else [f"as {same}"]
             lines += [f"{letter}: {text[0]}", *[f"   {line}" for line in text[1:]]]
-        return "\n".join([*lines, *([] if self.independent else ["what is said of one axis holds while others are large"])])
+        return "\n".join(
+            [*lines, *([] if self.independent else ["what is said of one axis holds while others are large"])]
+        )
 
 
 def _groups_text(axis: AxisSizes) -> str:

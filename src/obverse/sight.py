@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from math import ceil, floor, gcd, lcm
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["ITSELF", "Seen", "Sight", "Window", "composed", "halved", "transposed_window", "united"]
 
 Number = int | Fraction
+Shape = tuple[int, ...]
 
 
 class Window(NamedTuple):
@@ -38,7 +40,9 @@ class Window(NamedTuple):
     def seen(self) -> Seen:
         """The first and the last cell that each cell sees."""
         size, stride, centre = self
-        reach = Fraction(size - 1) / 2 if type(size) is not int else (size - 1) // 2 if size % 2 else Fraction(size - 1, 2)
+        reach = (
+            Fraction(size - 1) / 2 if type(size) is not int else (size - 1) // 2 if size % 2 else Fraction(size - 1, 2)
+        )
         if type(stride) is int:
             low = ceil(centre - reach)
             return Seen(stride, (low,), (floor(centre + reach),))
@@ -117,6 +121,26 @@ def composed(first: Sight, then: Sight, sizes: tuple[int, ...] = ()) -> tuple[Se
     return tuple([_through(a, b, cells) for a, b, cells in zip(first, then, most, strict=True)])
 
 
+def through_all(steps: Iterable[tuple[Any, Shape, Shape]], axes: int) -> Iterator[tuple[Seen, ...] | None]:
+    """What is seen of the input after each of several blocks; what goes round the code is seen by who joins it.
+
+    Args:
+        steps: each block, with the shape that goes in and the one that comes out.
+        axes: the spatial axes of the input.
+    """
+    sight: Any = (Window(),) * axes
+    around: list[Any] = []
+    for block, before, after in steps:
+        sight = composed(sight, block.windows(before), after[1:])
+        if block.around == "gives":
+            around.append((sight, after[1:]))
+        elif block.around == "takes" and around:
+            passed, sizes = around.pop()
+            if sizes == after[1:]:  # a skip; the places that an unpooling takes are within what it sees anyway
+                sight = united(sight, passed, sizes)
+        yield sight
+
+
 def _through(first: Window | Seen, then: Window | Seen, cells: int | None) -> Seen:
     seen = first if type(first) is Seen else first.seen
     if then is ITSELF:
@@ -125,7 +149,9 @@ def _through(first: Window | Seen, then: Window | Seen, cells: int | None) -> Se
     stride, (low, *more), (high, *_) = seen.stride, seen.low, seen.high
     if type(stride) is int and not more and seen.endless:  # every cell in between sees as much as its neighbour
         lows = tuple([low + stride * end for end in further.low])
-        return Seen(stride * further.stride, lows, tuple([high + stride * end for end in further.high]), further.endless)
+        return Seen(
+            stride * further.stride, lows, tuple([high + stride * end for end in further.high]), further.endless
+        )
     turns = len(seen.low)
     period = len(further.low) * (turns // gcd(turns, _moved(further)) if turns > 1 else 1)
     endless = seen.endless and further.endless and (cells is None or period <= cells)
@@ -154,6 +180,12 @@ def united(first: Sight, second: Sight, sizes: tuple[int, ...]) -> tuple[Seen, .
     if first is None or second is None or len(first) != len(second):
         return None
     return tuple([_hull(a, b, cells) for a, b, cells in zip(first, second, sizes, strict=True)])
+
+
+def alike(seen: Window | Seen) -> Seen:
+    """The sight of cells that all see what the first one sees."""
+    low, high = (seen if type(seen) is Seen else seen.seen).of(0)
+    return Seen(0, (low,), (high,), endless=False)
 
 
 def _hull(one: Window | Seen, other: Window | Seen, cells: int) -> Seen:
@@ -190,7 +222,9 @@ def floored(step: Fraction, offset: Fraction, further: int = 0) -> Window:
     >>> floored(Fraction(1, 2), Fraction(0)).seen    # nearest upsampling by 2
     Seen(stride=Fraction(1, 2), low=(0, 0), high=(0, 0), endless=True)
     """
-    parts = lcm(step.denominator, offset.denominator)  # ⌊x / parts⌋ is the only whole number from (x - parts + 1) / parts
+    parts = lcm(
+        step.denominator, offset.denominator
+    )  # ⌊x / parts⌋ is the only whole number from (x - parts + 1) / parts
     span = Fraction(parts - 1, parts) + further
     return Window(span + 1, _plain(step), offset + further - span / 2)
 

@@ -240,7 +240,9 @@ which no 1×1 convolution gives at every size.
 
     def _without_shortcut(self, shape: Shape) -> ShapeError:
         after = self.body.output_shape(shape)
-        fits = next((way for way in _candidates(self.body, shape, after) if _agree(self.body, way, shape[0], len(shape))), None)
+        fits = next(
+            (way for way in _candidates(self.body, shape, after) if _agree(self.body, way, shape[0], len(shape))), None
+        )
         return self.refuse(
             shape,
             f"the body gives {shape_text(after)}, which no 1×1 convolution gives at every size.",

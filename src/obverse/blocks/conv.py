@@ -197,8 +197,10 @@ class Conv(Block):
         kernel: int = prod([axis[0] for axis in self._axes(len(shape) - 1)])
         return prod(self.output_shape(shape)) * kernel * shape[0] // self.groups
 
-    def windows(self, shape: Shape) -> tuple[Window, ...]:
+    def windows(self, shape: Shape) -> Sight:
         axes = self._axes(len(shape) - 1)
+        if self.padding_mode == "circular" and self.padding not in (0, "valid"):
+            return None  # a cell at one end sees those at the other
         if isinstance(self.padding, str):
             sized = zip(shape[1:], axes, strict=True)
             axes = tuple([(k, s, self._before(n, k, s, p, d), d) for n, (k, s, p, d) in sized])
@@ -535,9 +537,7 @@ def check_groups(block: Any, shape: Shape) -> None:
         ShapeError: with the largest number of groups that does.
     """
     groups, inside, outside = block.groups, shape[0], block.out_channels
-    undivided = [
-        f"the {n} channels {way}" for n, way in ((inside, "in"), (outside, "out")) if differ(n % groups, 0)
-    ]
+    undivided = [f"the {n} channels {way}" for n, way in ((inside, "in"), (outside, "out")) if differ(n % groups, 0)]
     if undivided:
         fits = max(g for g in range(1, groups + 1) if inside % g == outside % g == 0)
         raise block.refuse(

@@ -454,7 +454,9 @@ def _covering(kernel_size: int, stride: int, padding: int, dilation: int, _: boo
     """The window that a cell takes its value from, the last one that covers it."""
     if dilation == 1:
         return floored(Fraction(1, stride), Fraction(padding, stride))
-    turns = dilation // gcd(stride, dilation)  # windows later it is the same again; the first ones have others before them
+    turns = dilation // gcd(
+        stride, dilation
+    )  # windows later it is the same again; the first ones have others before them
     cells = range(turns * stride, 2 * turns * stride)
     found = [window_of(cell, 3 * turns + padding + 1, kernel_size, stride, padding, dilation) - turns for cell in cells]
     return Seen(_plain(Fraction(1, stride)), tuple(found), tuple(found))
