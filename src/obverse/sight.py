@@ -213,6 +213,8 @@ def _plain(number: Number) -> Number:
 
 def halved(cells: int) -> int | Fraction:
     """Half of a number of cells, as an integer where it is one."""
+    if type(cells) is not int and getattr(cells, "free_symbols", ()):
+        return cells / 2  # type: ignore[return-value]    # a formula
     return cells // 2 if cells % 2 == 0 else Fraction(cells, 2)
 
 

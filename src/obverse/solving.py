@@ -128,7 +128,7 @@ def solve(
     Give an input of 28, or code=(16, 14), which is the nearest.
     >>> chain = solve((1, 128), shrink=4, receptive_field=64)[0]
     >>> chain.plan((1, 128)).steps[-1].receptive_field
-    (64,)
+    (67,)
 
     Plainest means: fewest stages; then no remainder; then the smallest kernels and strides that are alike. Every answer
     is held against what was asked by its own plan.
@@ -330,4 +330,6 @@ def _cannot(shape: Shape, wanted: tuple[Any, ...], asked: _Asked) -> ShapeError:
         spatial = sorted(range(1, 2 * max(shape[1:])), key=lambda size: abs(size - wanted[1]))[:64]
         sizes = [(wanted[0] or 16, *(size,) * (len(shape) - 1)) for size in spatial]
         ways += [f"code={size}" for size in sizes if can(counts, size, jump=None)][:1]
-    return ShapeError(f"no chain of convolutions takes {' '.join(said)}.", f"Give {', or '.join(ways)}." if ways else "")
+    return ShapeError(
+        f"no chain of convolutions takes {' '.join(said)}.", f"Give {', or '.join(ways)}." if ways else ""
+    )
