@@ -16,7 +16,7 @@ from obverse.block import Block
 from obverse.chain import Chain
 from obverse.shapes import Shape, shape_text
 from obverse.sight import Seen, halved, through_all
-from obverse.symbols import formula_text, is_symbolic
+from obverse.symbols import formula_text, is_symbolic, plain
 
 __all__ = ["Plan", "Step"]
 
@@ -268,7 +268,7 @@ def _steps(plan: Plan) -> Iterator[Step]:
             own = sum([prod(size) for name, size in learned if f"{place}.{name}" not in plan.borrowed])
         else:
             own = block.parameters(before)
-        yield Step(place, block, before, after, own, block.multiply_adds(before), sight, shapes[0])
+        yield Step(place, block, before, after, plain(own), plain(block.multiply_adds(before)), sight, shapes[0])
 
 
 WIDTH = 80
