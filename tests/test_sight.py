@@ -13,21 +13,19 @@ from obverse import (
     Conv,
     ConvTranspose,
     Crop,
-    MaxPool,
     NearestUnpool,
     Pad,
     Parallel,
     PixelShuffle,
     PixelUnshuffle,
-    ReLU,
-    ResizeConv,
     Residual,
+    ResizeConv,
     SubpixelConv,
     Tanh,
     Upsample,
     mirror,
 )
-from obverse.testing.strategies import graphs, shapes, chains_with_shapes
+from obverse.testing.strategies import chains_with_shapes, graphs, shapes
 from running import parts
 
 SEEING = (

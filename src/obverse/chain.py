@@ -11,8 +11,8 @@ from obverse.block import Block, passing, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
-from obverse.symbols import is_symbolic, plain
 from obverse.sight import Sight, through_all
+from obverse.symbols import is_symbolic, plain
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,6 @@ concatenation, as in reverse-mode differentiation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from obverse.arithmetic import differ
@@ -317,10 +316,12 @@ class Graph(Block):
         for _, block, takes, gives in self.nodes:
             after = wires[gives[0]][1:]
             if isinstance(block, Block):
-                sight = composed(seen[takes[0]], block.windows(wires[takes[0]]), after)
+                sight: Sight = composed(seen[takes[0]], block.windows(wires[takes[0]]), after)
             else:
                 ways = [_spread(seen[wire], wires[wire][1:], after) for wire in takes]
-                sight = reduce(lambda one, other, after=after: united(one, other, after), ways)
+                sight = ways[0]
+                for way in ways[1:]:
+                    sight = united(sight, way, after)
             seen.update(dict.fromkeys(gives, sight))
         return seen
 

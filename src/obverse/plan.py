@@ -160,7 +160,7 @@ class Plan:
         return sum(step.multiply_adds for step in self.steps)
 
     @property
-    def compression(self) -> Fraction:
+    def compression(self) -> Any:
         """Numbers in for each number out.
 
         >>> from obverse import Chain, Conv
@@ -176,7 +176,7 @@ class Plan:
 
         >>> from obverse import Chain, Conv, ReLU
         >>> plan = Chain(Conv(16, 3, stride=2, padding=1), ReLU(), Conv(12, 7)).plan((1, 28, 28))
-        >>> plan.activations, 4 * plan.activations, 4 * plan.steps[-1].activations    # numbers, bytes, bytes of the code
+        >>> plan.activations, 4 * plan.activations, 4 * plan.steps[-1].activations    # bytes; of the code
         (7040, 28160, 3072)
         """
         return sum(step.activations for step in self.steps)

@@ -7,6 +7,8 @@ from fractions import Fraction
 from math import ceil, floor, gcd, lcm
 from typing import Any, NamedTuple
 
+from obverse.symbols import is_symbolic
+
 __all__ = ["ITSELF", "Seen", "Sight", "Window", "composed", "halved", "transposed_window", "united"]
 
 Number = int | Fraction
@@ -71,6 +73,11 @@ class Seen(NamedTuple):
     endless: bool = True
 
     @property
+    def seen(self) -> Seen:
+        """Itself: what a `Window` says in another way."""
+        return self
+
+    @property
     def size(self) -> int:
         """How many cells lie from the first to the last that one cell sees, at most."""
         return max([high - low for low, high in zip(self.low, self.high, strict=True)]) + 1
@@ -104,7 +111,7 @@ def composed(first: Sight, then: Sight, sizes: tuple[int, ...] = ()) -> tuple[Se
     """What is seen through two blocks, one after the other.
 
     Araujo et al., "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019, equations 1 to 4, with
-    both ends of what each cell sees in place of a size and a middle: where sizes grow, neighbours see different numbers.
+    both ends of what each cell sees in place of size and middle: where sizes grow, neighbours see different numbers.
 
     >>> conv = (Window(3, stride=2, centre=0),)
     >>> composed(conv, conv)
@@ -142,10 +149,10 @@ def through_all(steps: Iterable[tuple[Any, Shape, Shape]], axes: int) -> Iterato
 
 
 def _through(first: Window | Seen, then: Window | Seen, cells: int | None) -> Seen:
-    seen = first if type(first) is Seen else first.seen
+    seen = first.seen
     if then is ITSELF:
         return seen
-    further = then if type(then) is Seen else then.seen
+    further = then.seen
     stride, (low, *more), (high, *_) = seen.stride, seen.low, seen.high
     if type(stride) is int and not more and seen.endless:  # every cell in between sees as much as its neighbour
         lows = tuple([low + stride * end for end in further.low])
@@ -157,8 +164,8 @@ def _through(first: Window | Seen, then: Window | Seen, cells: int | None) -> Se
     endless = seen.endless and further.endless and (cells is None or period <= cells)
     number = range(period if endless else cells or len(further.low))
     ends = [further.of(cell) for cell in number]
-    lows, highs = [seen._end(seen.low, end) for end, _ in ends], [seen._end(seen.high, end) for _, end in ends]
-    return Seen(_plain(seen.stride * further.stride), tuple(lows), tuple(highs), endless)
+    low_ends, high_ends = [seen._end(seen.low, end) for end, _ in ends], [seen._end(seen.high, end) for _, end in ends]
+    return Seen(_plain(seen.stride * further.stride), tuple(low_ends), tuple(high_ends), endless)
 
 
 def _moved(seen: Seen) -> int:
@@ -184,12 +191,12 @@ def united(first: Sight, second: Sight, sizes: tuple[int, ...]) -> tuple[Seen, .
 
 def alike(seen: Window | Seen) -> Seen:
     """The sight of cells that all see what the first one sees."""
-    low, high = (seen if type(seen) is Seen else seen.seen).of(0)
+    low, high = seen.seen.of(0)
     return Seen(0, (low,), (high,), endless=False)
 
 
 def _hull(one: Window | Seen, other: Window | Seen, cells: int) -> Seen:
-    a, b = (seen if type(seen) is Seen else seen.seen for seen in (one, other))
+    a, b = (one.seen, other.seen)
     if a == b:
         return a
     period = lcm(len(a.low), len(b.low))
@@ -213,7 +220,7 @@ def _plain(number: Number) -> Number:
 
 def halved(cells: int) -> int | Fraction:
     """Half of a number of cells, as an integer where it is one."""
-    if type(cells) is not int and getattr(cells, "free_symbols", ()):
+    if is_symbolic(cells):
         return cells / 2  # type: ignore[return-value]    # a formula
     return cells // 2 if cells % 2 == 0 else Fraction(cells, 2)
 

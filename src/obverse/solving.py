@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice, product
+from itertools import islice, pairwise, product
 from math import prod
 from typing import Any
 
@@ -52,7 +52,7 @@ def from_shapes(shapes: Sequence[Shape], *, kernel_size: int | None = None, acti
             "Give what goes in and what comes out of each stage, as in [(1, 28, 28), (16, 14, 14)].",
         )
     blocks: list[Any] = []
-    for before, after in zip(known, known[1:], strict=False):
+    for before, after in pairwise(known):
         axes = [_settings(before, after, axis, kernel_size) for axis in range(1, len(before))]
         blocks += [_conv(after[0], axes), ReLU() if activation is None else activation]
     chain = Chain(*blocks[:-1])

@@ -93,9 +93,11 @@ def tiled(model: nn.Module, x: Tensor, tile: int | tuple[int, ...]) -> Tensor:
     try:
         with torch.no_grad():
             result = x.new_empty(x.shape[0], *after)
-            for take, keep, put in pieces:
-                given = model(x[(..., *take)])
-                result[(..., *put)] = (given[0] if isinstance(given, tuple) else given)[(..., *keep)]
+            for piece in pieces:
+                slices: list[Any] = [(..., *along) for along in piece]
+                take, keep, put = slices
+                given = model(x[take])
+                result[put] = (given[0] if isinstance(given, tuple) else given)[keep]
     finally:
         model.train(training)
     return result
@@ -221,7 +223,7 @@ def _valid(
 
 def _seen_whole(window: Any, cells: list[int], size: int, span: _Span) -> _Span | None:
     """The cells that come out whose sight is inside, or beyond the border of the whole input too."""
-    seen: Seen = window if type(window) is Seen else window.seen
+    seen: Seen = window.seen
     if not seen.endless or span.begin % seen.stride:
         return None
     begin = int(span.begin / seen.stride)
