@@ -21,6 +21,7 @@ from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
 from obverse.rewrite import Skips, with_skips, with_upsampling
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
+from obverse.solving import from_shapes
 from obverse.tying import tie
 
 if TYPE_CHECKING:
@@ -386,6 +387,27 @@ class Autoencoder(nn.Module):
         self.tied = tied
         if tied:
             self._tie()
+
+    @classmethod
+    def from_shapes(
+        cls, shapes: Sequence[Shape], *, kernel_size: int | None = None, activation: Block | None = None, **options: Any
+    ) -> Autoencoder:
+        """The plainest model that goes through the given shapes: for those who have sizes, and no kernels.
+
+        >>> model = Autoencoder.from_shapes([(1, 28, 28), (16, 14, 14), (32, 7, 7), (12, 1, 1)])
+        >>> model.encoder.block
+        Chain(Conv(16, 2, stride=2), ReLU(), Conv(32, 2, stride=2), ReLU(), Conv(12, 7))
+
+        Args:
+            shapes: what goes in, and what shall come out of each stage; the last one is the code's.
+            kernel_size: of every stage; by default the plainest that does it.
+            activation: the block between two stages; `ReLU()` by default.
+            **options: what `Autoencoder` takes.
+
+        Raises:
+            ShapeError: where no convolution goes from one shape to the next, with the nearest that can be had.
+        """
+        return cls(from_shapes(shapes, kernel_size=kernel_size, activation=activation), shapes[0], **options)
 
     def _tie(self) -> None:
         pairs = list(counterparts(self.encoder.block, self.decoder.block, self.input_shape))
