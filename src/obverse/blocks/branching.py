@@ -235,7 +235,8 @@ which no 1×1 convolution gives at every size.
 
     def _without_shortcut(self, shape: Shape) -> ShapeError:
         after = self.body.output_shape(shape)
-        fits = next((way for way in _candidates(self.body, shape, after) if _agree(self.body, way, shape)), None)
+        ways = (way for way in _candidates(self.body, shape, after) if _sizes(way, shape) is not None)
+        fits = next((way for way in ways if _agree(self.body, way, shape)), None)
         return self.refuse(
             shape,
             f"the body gives {shape_text(after)}, which no 1×1 convolution gives at every size.",
