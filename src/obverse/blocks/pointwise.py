@@ -185,7 +185,7 @@ class InstanceNorm(Block):
 
     def output_shape(self, shape: Shape) -> Shape:
         spatial_rank(self, shape)
-        if (prod(shape[1:]) == 1) is True:
+        if (prod(shape[1:]) < 2) is True:
             raise self.refuse(shape, "a single cell has no variance.", "Put GroupNorm(1) in its place.")
         return shape
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from einops import EinopsError
 from einops.parsing import ParsedExpression
 
-from obverse.arithmetic import whole
+from obverse.arithmetic import differ, whole
 from obverse.block import Block, keywords
 from obverse.errors import ShapeError
 from obverse.later import Later
@@ -83,8 +83,7 @@ class Rearrange(Block):
                     f"the {size} cells of ({' '.join(group)}) can be split in many ways.",
                     f"Give it the length of {' and '.join(unknown[1:])}.",
                 )
-            left = (size % known if unknown else size - known) != 0
-            if left is True:
+            if differ(size % known if unknown else size - known, 0):
                 raise self.refuse(shape, f"the {size} cells of ({' '.join(group)}) are no multiple of {known}.")
             if unknown:
                 solved[unknown[0]] = size // known
