@@ -78,7 +78,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from obverse.errors import ConfigError, ShapeError
 from obverse.shapes import Shape, as_shape, shape_text
@@ -89,7 +89,23 @@ if TYPE_CHECKING:
 
     from obverse.chain import Chain
 
-__all__ = ["Block", "keywords", "passing", "variadic"]
+__all__ = ["Block", "Limit", "keywords", "passing", "variadic"]
+
+
+class Limit(NamedTuple):
+    """What cannot be done with a module outside of Python.
+
+    >>> from obverse import AdaptiveAvgPool
+    >>> [limit.way for limit in AdaptiveAvgPool(3).limits((8, 28, 28))], AdaptiveAvgPool(1).limits((8, 28, 28))
+    (['onnx'], ())
+
+    Attributes:
+        way: what fails: `"onnx"`, or `"export"`, which is `torch.export` and with it ONNX.
+        reason: a sentence, with what to do instead.
+    """
+
+    way: Literal["export", "onnx"]
+    reason: str
 
 
 class Block:
@@ -168,6 +184,10 @@ class Block:
 
     def notes(self, shape: Shape) -> tuple[str, ...]:
         """What a plan says about it under its table, a sentence each."""
+        return ()
+
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        """What PyTorch cannot do with its module outside of Python, or does wrongly; a plan says it with the notes."""
         return ()
 
     def numbers_around(self, shape: Shape) -> int:

@@ -13,7 +13,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from obverse.arithmetic import differ
-from obverse.block import Block, passing, variadic
+from obverse.block import Block, Limit, passing, variadic
 from obverse.errors import MirrorError, ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, shape_text
@@ -315,6 +315,13 @@ class Graph(Block):
         wires = self.wires(shape)
         blocks = [(name, block, takes[0]) for name, block, takes, _ in self.nodes if isinstance(block, Block)]
         return tuple(f"{name}: {note}" for name, block, wire in blocks for note in block.notes(wires[wire]))
+
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        wires = self.wires(shape)
+        blocks = [(name, block, takes[0]) for name, block, takes, _ in self.nodes if isinstance(block, Block)]
+        return tuple(
+            Limit(way, f"{name}: {reason}") for name, block, wire in blocks for way, reason in block.limits(wires[wire])
+        )
 
     def windows(self, shape: Shape) -> Sight:
         """What a cell sees through any of the ways that lead to it."""

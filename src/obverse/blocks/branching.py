@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from obverse.arithmetic import differ
-from obverse.block import Block, passing, variadic
+from obverse.block import Block, Limit, passing, variadic
 from obverse.blocks.conv import Conv
 from obverse.blocks.pointwise import Identity
 from obverse.blocks.resampling import Upsample
@@ -64,6 +64,9 @@ class Drawn(Block):
 
     def notes(self, shape: Shape) -> tuple[str, ...]:
         return self.graph(shape).notes(shape)
+
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        return self.graph(shape).limits(shape)
 
     def numbers_around(self, shape: Shape) -> int:
         return self.graph(shape).numbers_around(shape)
