@@ -329,8 +329,8 @@ def _solve(asked: argparse.Namespace) -> int:
         _say_json(rows)
     elif rows:
         _say_table(list(rows[0]), [[str(number) for number in row.values()] for row in rows[: asked.most]])
-        more = len(rows) - asked.most
-        _say(f"{more} more; --most {len(rows)} shows all." if more > 0 else "")
+        if len(rows) > asked.most:
+            _say(f"{len(rows) - asked.most} more; --most {len(rows)} shows all.")
     else:
         _say(f"no convolution within these bounds takes {asked.input_size} to {asked.output_size}.", sys.stderr)
     return 0 if rows else REFUSED
