@@ -64,6 +64,13 @@ def test_what_a_page_shows_is_held_against_what_is_printed(blocks: Callable[[str
         shown.evaluate()
 
 
+def test_a_command_is_run_and_what_it_says_compared(blocks: Callable[[str], list[Example]]) -> None:
+    asking, shown = blocks("```sh\nobverse mirror 'Conv(8, 3)' 1x9x9\n```\n\n```text\nConvTranspose(2, 3)\n```\n")
+    asking.evaluate()
+    with pytest.raises(SybilFailure, match=r"-ConvTranspose\(2, 3\)\n\+ConvTranspose\(1, 3\)"):
+        shown.evaluate()
+
+
 def test_an_excuse_is_for_the_block_right_below_it(blocks: Callable[[str], list[Example]]) -> None:
     excused, refused = blocks("<!-- not run: no shell -->\n```sh\nrm x\n```\n\n```sh\nrm y\n```\n")
     excused.evaluate()
