@@ -147,6 +147,9 @@ class Wired(nn.Module):
                 joins: Any = self._at(part.path) if part is not None and known else block.build()
                 values.update(zip(gives, joins(*[values.pop(wire) for wire in takes]), strict=True))
                 continue
+            if part is not None and hasattr(block, "invoke"):  # a module that is called in a way of its own
+                values[gives[0]] = block.invoke(self._at(part.path), values.pop(takes[0]))
+                continue
             here = None if shapes is None else (block, shapes[takes[0]])
             if part is None or _form(block) != _form(part.block):  # at this size something else is done here
                 shape = tuple(values[takes[0]].shape[1:])
