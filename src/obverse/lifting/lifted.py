@@ -16,6 +16,7 @@ from obverse.blocks.pointwise import Identity
 from obverse.chain import Chain
 from obverse.errors import MirrorError, ShapeError
 from obverse.graph import Graph
+from obverse.lifting.cutting import Until
 from obverse.lifting.kept import Kept
 from obverse.lifting.make import Make
 from obverse.lifting.recording import Call, Value, record
@@ -33,7 +34,8 @@ __all__ = ["Lifted", "lift", "path_of"]
 class Lifted(Drawn):
     """A module that is no plain sequence of layers, as a graph of blocks.
 
-    The graph holds for one shape. It is recorded from one forward pass on the meta device, and recorded again for each
+    What is built is a module of the same make, with parameters of its own, under the names that they have there. The
+    graph says what it does, and what takes that back; it holds for one shape. It is recorded from one forward pass on the meta device, and recorded again for each
     other shape, so whatever the module does with sizes is followed.
 
     >>> from torchvision.models import squeezenet1_1
@@ -41,7 +43,7 @@ class Lifted(Drawn):
     >>> block
     Lifted(SqueezeNet, until='features.4')
     >>> block.output_shape((3, 64, 64)), block.output_shape((3, 71, 90))
-    ((128, 15, 15), (128, 16, 21))
+    ((128, 15, 15), (128, 17, 22))
     >>> [node.name for node in block.graph((3, 64, 64)).nodes][:6]
     ['features.0', 'features.1', 'features.2', 'features.3.squeeze', 'features.3.squeeze_activation', \
 'features.3.squeeze_activation_fan']
@@ -67,7 +69,12 @@ class Lifted(Drawn):
         return self.drawing(shape).graph
 
     def build(self, shape: Shape, *, device: Any = None, dtype: Any = None) -> nn.Module:
-        return self.graph(shape).build(shape, device=device, dtype=dtype)
+        self.output_shape(shape)
+        module = self.make.fresh("").to(device=device, dtype=dtype)
+        return Until(module, self.until) if self.until else module
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return {name: tuple(parameter.shape) for name, parameter in self.make.module.named_parameters()}
 
     def windows(self, shape: Shape) -> Sight:
         return self.graph(shape).windows(shape)
@@ -91,7 +98,7 @@ def path_of(module: nn.Module, until: str | nn.Module | None) -> str:
     Traceback (most recent call last):
         ...
     obverse.errors.ShapeError: until='layer9' is no module of ResNet.
-    Did you mean 'layer1', 'layer2', 'layer3'? Its modules are conv1, bn1, relu, maxpool, layer1, layer2, layer3, \
+    Did you mean 'layer2', 'layer3', 'layer4'? Its modules are conv1, bn1, relu, maxpool, layer1, layer2, layer3, \
 layer4, avgpool, fc; one inside has the path, such as layer1.0.
 
     Raises:
@@ -149,7 +156,8 @@ class Lift:
         """
         shape = as_shape(input_shape)
         path = path_of(module, until)
-        block = _layers(_cut(module, path), shape) if _is_sequence(module) and _is_top(path, module) else None
+        plain = not path or (_is_sequence(module) and "." not in path)
+        block = _layers(_cut(module, path), shape) if plain else None
         if block is None:
             block = Lifted(Make(module), path, approximate)
         block.output_shape(shape)
@@ -214,10 +222,6 @@ lift = Lift()
 
 def _is_sequence(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and is_itself(module, nn.Sequential)
-
-
-def _is_top(path: str, module: nn.Module) -> bool:
-    return not path or path in dict(module.named_children())
 
 
 def _cut(module: nn.Module, path: str) -> nn.Module:
