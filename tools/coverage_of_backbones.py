@@ -19,7 +19,11 @@ def cut_before_pool(model: nn.Module, shape: tuple[int, ...]) -> str:
     names = {id(part): name for name, part in model.named_modules() if name}
     for part in model.modules():
         if part is not model:
-            handles.append(part.register_forward_hook(lambda m, a, out: seen.append((names[id(m)], out.shape)) if isinstance(out, torch.Tensor) else None))
+            handles.append(
+                part.register_forward_hook(
+                    lambda m, a, out: seen.append((names[id(m)], out.shape)) if isinstance(out, torch.Tensor) else None
+                )
+            )
     with torch.no_grad():
         model(torch.empty(2, *shape, device="meta"))
     for handle in handles:
@@ -58,9 +62,7 @@ def tried(model: nn.Module, until: str | None, **how) -> dict[str, str]:
 def main() -> None:
     import torchvision
 
-    names = sys.argv[1:] or [
-        name for name in torchvision.models.list_models(module=torchvision.models)
-    ]
+    names = sys.argv[1:] or [name for name in torchvision.models.list_models(module=torchvision.models)]
     for name in names:
         start = time.time()
         with warnings.catch_warnings():

@@ -16,6 +16,7 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 from obverse.errors import ShapeError
+from obverse.symbols import is_symbolic
 
 __all__ = [
     "ConvSettings",
@@ -61,6 +62,17 @@ def whole(name: str, value: Any, minimum: int | None = None) -> Any:
 def _is_array(value: Any) -> bool:
     """Whether it is one of numpy's or PyTorch's values, and no integer."""
     return hasattr(value, "dtype") and not isinstance(value, Integral)
+
+
+def differ(one: Any, other: Any) -> bool:
+    """Whether two sizes are certainly not the same; of two formulas written with symbols that is never said.
+
+    >>> differ(7, 8), differ(7, 7)
+    (True, False)
+    """
+    if type(one) is type(other) is int:
+        return bool(one != other)
+    return (one != other) is True and not (is_symbolic(one) or is_symbolic(other))
 
 
 def extent_of(kernel_size: Any, dilation: Any = 1) -> Any:
@@ -351,7 +363,7 @@ def check_border(mode: str, size: Any, before: Any, after: Any) -> None:
     """
     if mode not in ("reflect", "circular"):
         return
-    wanted = max(before, after)
+    wanted = max(before, after) if type(before) is type(after) is int else after  # of symbols the larger one
     needed = wanted + (mode == "reflect")
     if (size < needed) is True:
         raise ShapeError(

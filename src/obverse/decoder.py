@@ -135,7 +135,9 @@ def _pointwise_end(nodes: list[Node], wire: int, is_first: bool) -> Node | None:
 
 def _with_bias(chain: Chain) -> Chain:
     """A chain whose last layer has a bias: the last block that may have one, if only cells are moved behind it."""
-    last = next((block for _, block in reversed(chain.links) if hasattr(block, "bias") or isinstance(block, Graph)), None)
+    last = next(
+        (block for _, block in reversed(chain.links) if hasattr(block, "bias") or isinstance(block, Graph)), None
+    )
     if last is None:
         return chain
     biased = _graph_with_bias(last) if isinstance(last, Graph) else _biased(last)

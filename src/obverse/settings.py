@@ -12,6 +12,7 @@ from obverse.arithmetic import whole
 from obverse.block import Block
 from obverse.errors import ShapeError
 from obverse.shapes import Shape, as_shape, at_axes, shape_text
+from obverse.sizes import Untold, sizes_taken
 
 __all__ = ["along", "by_axis", "check_number", "collapsed", "settle", "spatial_rank"]
 
@@ -98,22 +99,33 @@ def _refuse_axes(block: Block, shape: Shape, size_after: Callable[..., Any], set
     reasons: dict[str, list[int]] = {}
     repairs: list[str] = []
     nearest: list[int | None] = list(shape[1:])
+    all_larger = True
     for axis, (size, setting) in enumerate(zip(shape[1:], settings, strict=True)):
         error = _refusal(size_after, size, setting)
         if error is None:
             continue
         reasons.setdefault(error.reason.removesuffix("."), []).append(axis)
         repairs.append(error.repair)
-        grown = (larger for larger in range(size + 1, size + FARTHEST) if _refusal(size_after, larger, setting) is None)
-        nearest[axis] = next(grown, None)
+        nearest[axis], from_there = _larger(size_after, size, setting)
+        all_larger = all_larger and from_there
     reason = "; ".join(f"{reason} {at_axes(shape, axes)}" for reason, axes in reasons.items())
-    near = "" if None in nearest else f"an input of at least {shape_text(nearest)}"
+    near = "" if None in nearest else f"an input of {'at least ' * all_larger}{shape_text(nearest)}"
     repair = max(repairs, key=lambda repair: (len(repair), repair))
     return block.refuse(shape, f"{reason}.", repair if _helps(repair, block, shape) else "", near)
 
 
+def _larger(size_after: Callable[..., Any], size: Any, setting: tuple[Any, ...]) -> tuple[int | None, bool]:
+    """The nearest larger size that is taken, and whether all larger ones are."""
+    try:
+        sizes = sizes_taken(lambda larger: size_after(larger, *setting))
+    except Untold:  # a factor that is no simple fraction
+        larger = (more for more in range(size, size + FARTHEST) if _refusal(size_after, more, setting) is None)
+        return next(larger, None), True
+    return sizes.at_least(size), sizes.is_all_from is not None
+
+
 FARTHEST = 1024
-"""How many sizes beyond the one given are tried in search of one that a block takes: past that, advice is no help."""
+"""How many sizes beyond the one given are tried, one by one, in search of one that a block takes."""
 
 
 def _helps(repair: str, block: Block, shape: Shape) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from obverse.block import Block
+from obverse.arithmetic import differ
+from obverse.block import Block, Limit
 from obverse.blocks.pooling import AvgPool
 from obverse.blocks.reshaping import Pad
 from obverse.errors import ShapeError
@@ -120,6 +121,12 @@ class Upsample(Block):
         mode = self.mode if self.mode != "linear" else ("linear", "bilinear", "trilinear")[len(shape) - 2]
         return modules.Upsample(self.size, self.scale_factor, mode, self.align_corners)
 
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        if self.mode == "area":
+            why = "PyTorch writes adaptive pooling, which mode='area' is, into ONNX with wrong numbers, or not at all"
+            return (Limit("onnx", f"{self!r}: {why}. Give it mode='linear', or write a .pt2."),)
+        return ()
+
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         # linear interpolation sees 2 cells, cubic 4, an area as many as it shrinks by and what juts out on either side
         after = self.output_shape(shape)
@@ -153,7 +160,7 @@ class PixelShuffle(Block):
 
     def output_shape(self, shape: Shape) -> Shape:
         cells = self.upscale_factor ** spatial_rank(self, shape)
-        if (shape[0] % cells != 0) is True:
+        if differ(shape[0] % cells, 0):
             raise self.refuse(
                 shape,
                 f"{shape[0]} channels cannot be spread over {cells} cells each.",
@@ -203,7 +210,7 @@ class PixelUnshuffle(Block):
     def output_shape(self, shape: Shape) -> Shape:
         factor, rank = self.downscale_factor, spatial_rank(self, shape)
         missing = [-size % factor for size in shape[1:]]
-        left = [axis for axis, cells in enumerate(missing) if (cells != 0) is True]
+        left = [axis for axis, cells in enumerate(missing) if differ(cells, 0)]
         if left:
             raise self.refuse(
                 shape,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
-from obverse.arithmetic import check_border, whole
+from obverse.arithmetic import check_border, differ, whole
 from obverse.block import Block, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
@@ -113,8 +113,7 @@ class Unflatten(Block):
         axis = _axis(self, "dim", shape)
         known = prod(size for size in self.unflattened_size if size != -1)
         open_ended = -1 in self.unflattened_size
-        folds = shape[axis] % known == 0 if open_ended else shape[axis] == known
-        if folds is False:
+        if differ(shape[axis] % known, 0) if open_ended else differ(shape[axis], known):
             takes = f"{shape_text(self.unflattened_size)}, which takes {'multiples of ' * open_ended}{known}"
             raise self.refuse(
                 shape,

@@ -79,4 +79,3 @@ def attended(call: Call) -> Step | None:
 def attended_by_many(call: Call) -> Step | None:
     """Attention follows its values."""
     return followed(call, min(2, len(call.inputs) - 1))
-

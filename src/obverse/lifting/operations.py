@@ -411,5 +411,3 @@ class Scale(_WithParameter):
 
     def windows(self, shape: Shape) -> Any:
         return None
-
-

@@ -153,7 +153,9 @@ def add(call: Call) -> Result:
         return Step(applied(call), manner="kept") if not others else with_parameter(call, others[0], Shift, (0.0, 0.02))
     minus: Block | None = Applied("neg", torch.neg, (values[0],), {}) if call.name == "sub" else None
     ways = [stretched(value.shape, call.output_shape) for value in values]
-    before = tuple([chained(way, minus if at else None) if way or (at and minus) else None for at, way in enumerate(ways)])
+    before = tuple(
+        [chained(way, minus if at else None) if way or (at and minus) else None for at, way in enumerate(ways)]
+    )
     return Step(Sum(len(values)), before=before)
 
 

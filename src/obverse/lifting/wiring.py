@@ -49,7 +49,7 @@ class _Placed:
     """A step in its place: the values that it takes and gives."""
 
     label: str
-    step: Any    # a `Step`; `None` while no rule is found
+    step: Any  # a `Step`; `None` while no rule is found
     takes: list[Value]
     gives: list[Value]
     name: str
@@ -97,9 +97,7 @@ def _placed(recording: Recording, approximate: bool) -> list[_Placed]:
             steps[call] = (_approximately(call) if approximate else None) or _without_rule(call)
 
 
-def _once_through(
-    recording: Recording, steps: dict[Call, Step | None], whole: dict[Scope, _Placed]
-) -> list[_Placed]:
+def _once_through(recording: Recording, steps: dict[Call, Step | None], whole: dict[Scope, _Placed]) -> list[_Placed]:
     needed: set[Value] = {recording.code}
     placed: list[_Placed] = []
     done: set[Scope] = set()
