@@ -169,6 +169,10 @@ class Wired(nn.Module):
             module = block.build()
         return module(*values)  # type: ignore[no-any-return]
 
+    def part(self, name: str) -> nn.Module:
+        """The module of a node."""
+        return self._at(self._parts[name].path)
+
     def _at(self, path: tuple[str, ...]) -> nn.Module:
         module: Any = self
         for name in path:
