@@ -62,9 +62,9 @@ That is all that a block needs in order to be composed, planned, mirrored, drawn
 Make tensors in `build` with torch's own functions, and in `forward` from the input. A `build` that makes large weights
 can take `device=None` and `dtype=None` as keywords, as the built-in ones do.
 
-**Any size.** One built model runs at every size, so its modules keep no size from `build`. Where the size that comes out
-is not settled by the input, as in a mirror that must be told whether 27 or 28 cells went in, `forward(x, size=None)`
-takes the spatial sizes to give; without them it gives the planned ones.
+**Any size.** One built model runs at every size, so its modules keep no size from `build`. Where the size that comes
+out is not settled by the input, as in a mirror that must be told whether 27 or 28 cells went in,
+`forward(x, size=None)` takes the spatial sizes to give; without them it gives the planned ones.
 
 **Several inputs.** A block has one input and one output. Where values meet or part, a `Junction` stands (`Sum`,
 `Concat`, `Copy`, `Split`), and a `Graph` wires blocks and junctions together; a graph is a block. See `obverse.graph`.

@@ -349,7 +349,7 @@ def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
         yield Chain(Upsample(scale_factor=int(1 / jumps[0])), Conv(after[0], 1))
     if all(type(jump) is int and jump > 0 for jump in jumps):
         stride = jumps[0] if len(set(jumps)) == 1 else jumps
-        most = min(max(window.size for window in body.windows(shape) or ()), LARGEST_SHORTCUT)
+        most = min(max(window.seen.size for window in body.windows(shape) or ()), LARGEST_SHORTCUT)
         for kernel_size in range(1, most + 1):
             for padding in range(kernel_size // 2 + 1):
                 yield Conv(after[0], kernel_size, stride=stride, padding=padding)

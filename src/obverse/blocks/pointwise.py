@@ -97,6 +97,10 @@ class BatchNorm(Block):
     def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
         return {"weight": shape[:1], "bias": shape[:1]} if self.affine else {}
 
+    def windows(self, shape: Shape) -> Sight:
+        # without statistics of its own it takes those of the batch at hand, over all of space
+        return super().windows(shape) if self.track_running_stats else None
+
 
 @dataclass(frozen=True, repr=False)
 class GroupNorm(Block):

@@ -12,7 +12,7 @@ from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.settings import by_axis, settle
 from obverse.shapes import Shape, shape_text
-from obverse.sight import Window
+from obverse.sight import Sight, Window
 
 if TYPE_CHECKING:
     import torch
@@ -214,7 +214,9 @@ class Pad(Block):
         self.output_shape(shape)
         return modules.Pad(_pairs_for(self, self.padding, shape), self.mode, self.value)
 
-    def windows(self, shape: Shape) -> tuple[Window, ...]:
+    def windows(self, shape: Shape) -> Sight:
+        if self.mode == "circular" and any(amount for pair in self.padding for amount in pair):
+            return None  # a cell at one end sees those at the other
         return tuple(Window(centre=-before) for before, _ in _pairs_for(self, self.padding, shape))
 
 
