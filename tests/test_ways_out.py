@@ -75,11 +75,11 @@ def near(model, steps=(0, 1, 2, 5)):
         yield torch.rand(batch, model.input_shape[0], *spatial)
 
 
-def check(run, model, **how):
+def check(run, model, atol=2e-4, **how):
     for x in near(model, **how):
         with torch.no_grad():
             expected = model(x.clone())
-            torch.testing.assert_close(tuple(run(x.clone())), expected, atol=2e-4, rtol=2e-3, equal_nan=True)
+            torch.testing.assert_close(tuple(run(x.clone())), expected, atol=atol, rtol=2e-3, equal_nan=True)
 
 
 # torch.export ------------------------------------------------------------------------------------------------------
@@ -145,7 +145,8 @@ def test_onnxruntime_gives_eager_numbers(tmp_path_factory, drawn):
     quiet.log_severity_level = 3
     session = runtime.InferenceSession(file, quiet)
     given_as = session.get_inputs()[0].name
-    check(lambda x: map(torch.from_numpy, session.run(None, {given_as: x.numpy()})), model)
+    # a norm of a single number divides its rounding by the square root of eps
+    check(lambda x: map(torch.from_numpy, session.run(None, {given_as: x.numpy()})), model, atol=5e-3)
 
 
 @pytest.mark.parametrize(
