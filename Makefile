@@ -7,6 +7,9 @@ ARGS ?=
 # MkDocs stays below 2 in pyproject.toml; the theme need not say so at every build.
 export NO_MKDOCS_2_WARNING := 1
 
+# Only in CI must the playground be there: elsewhere its page says what it lacks, and its tests are skipped.
+IF_NPM := $(if $(CI),,--if-npm)
+
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet
 
 help: ## list the commands
@@ -19,6 +22,7 @@ test: .venv/.dev ## check everything: style, types, the built docs, tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/python tools/playground.py $(IF_NPM)
 	.venv/bin/mkdocs --quiet build --strict
 	.venv/bin/pytest --numprocesses $(JOBS) --dist worksteal --benchmark-disable $(ARGS)
 
@@ -26,10 +30,11 @@ bench: .venv/.dev ## time what must stay fast
 	.venv/bin/pytest tests/benchmarks $(ARGS)
 
 docs: .venv/.dev ## serve the docs at http://127.0.0.1:8000, rebuilt as you write
+	.venv/bin/python tools/playground.py $(IF_NPM)
 	.venv/bin/mkdocs serve
 
 clean: ## remove .venv, the built docs and all caches; runs/ stays
-	rm -rf .venv site build dist .hypothesis .benchmarks .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv site build dist docs/playground/runtime .hypothesis .benchmarks .mypy_cache .pytest_cache .ruff_cache
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.made:

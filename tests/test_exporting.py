@@ -1,5 +1,7 @@
 """Models that leave Python: torch.export, ONNX and torch.compile, each with free batch and free sizes."""
 
+import re
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from obverse import (
     Autoencoder,
     AvgPool,
     BatchNorm,
+    Block,
     Chain,
     Conv,
     ConvTranspose,
@@ -165,14 +168,42 @@ def test_it_leaves_the_model_in_the_mode_it_was_in():
 
 def test_adaptive_pooling_to_more_than_a_cell_is_refused_for_onnx_by_name(tmp_path):
     model = model_of(AdaptiveAvgPool(3))
-    with pytest.raises(ObverseError, match=r"block 1, AdaptiveAvgPool\(3\)"):
+    with pytest.raises(ObverseError, match=r"encoder, block 1: AdaptiveAvgPool\(3\)"):
         export(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_plan_says_cannot_be_traced_is_refused_by_name():
+    model = model_of(Conv(4, 2, stride=3, padding="same"))
+    said = "1: Conv(4, 2, stride=3, padding='same'): torch.export cannot trace padding='same' with a stride beyond"
+    assert any(note.startswith(said) for note in model.encoder.plan.notes)
+    with pytest.raises(ObverseError, match=re.escape(f"encoder, block {said}")):
+        export(model)
+
+
+def test_it_is_refused_by_name_within_branches(tmp_path):
+    model = model_of(Residual(AdaptiveAvgPool(3), Chain(ReLU(), AdaptiveAvgPool((3, 3)))))
+    assert len(model.encoder.plan.notes) == 2
+    with pytest.raises(ObverseError, match=r"encoder, block 1: body: AdaptiveAvgPool\(3\)"):
+        export(model, tmp_path / "model.onnx")
+
+
+class Counted(Block):
+    """A block that asks a size, as a plugin may."""
+
+    pointwise = True
+
+    def build(self, shape):
+        class Module(torch.nn.Module):
+            def forward(self, x):
+                return x if int(x.sum()) > 0 else -x
+
+        return Module()
+
+
 def test_what_pytorch_cannot_trace_is_refused_with_the_cause():
-    with pytest.raises(ObverseError, match="a stride beyond the kernel's extent") as error:
-        export(model_of(Conv(4, 2, stride=3, padding="same")))
+    with pytest.raises(ObverseError, match="cannot trace this model") as error:
+        export(model_of(Counted()))
     assert error.value.__cause__ is not None
 
 

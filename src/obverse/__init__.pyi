@@ -49,6 +49,7 @@ from .errors import MirrorError as MirrorError
 from .errors import ObverseError as ObverseError
 from .errors import RegistryError as RegistryError
 from .errors import ShapeError as ShapeError
+from .lifting import lift as lift
 from .model import Autoencoder as Autoencoder
 from .model import Decoder as Decoder
 from .model import Encoder as Encoder

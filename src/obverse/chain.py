@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from obverse.acceptance import Acceptance, accepts, nearest_taken
-from obverse.block import Block, passing, variadic
+from obverse.block import Block, Limit, passing, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
@@ -186,6 +186,12 @@ class Chain(Block):
             ShapeError: where it cannot be said so, since one axis goes into the size of another.
         """
         return accepts(self, shape)
+
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        links = zip(self.links, self.shapes(shape), strict=False)
+        return tuple(
+            Limit(way, f"{place}: {reason}") for (place, block), at in links for way, reason in block.limits(at)
+        )
 
     def all_convolutional(self, input_shape: Shape | None = None) -> Chain:
         """The chain with every pooling replaced by a strided convolution of the same arithmetic, so that shapes stay.

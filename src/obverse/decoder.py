@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from obverse.block import Block
 from obverse.blocks.conv import Conv, ConvTranspose, ResizeConv, Style, SubpixelConv
@@ -13,13 +13,35 @@ from obverse.blocks.dense import Linear
 from obverse.blocks.pointwise import Identity
 from obverse.chain import Chain
 from obverse.errors import ShapeError
+from obverse.graph import Graph, Node
 from obverse.rewrite import with_upsampling
 from obverse.shapes import Shape, as_shape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["counterparts", "mirror"]
 
 
-def mirror(block: Block, input_shape: Shape, *, upsampling: Style = "transpose") -> Block:
+@overload
+def mirror(block: Block, input_shape: Shape, *, upsampling: Style = ...) -> Block: ...
+@overload
+def mirror(
+    block: nn.Module,
+    input_shape: Shape,
+    *,
+    upsampling: Style = ...,
+    until: str | nn.Module | None = ...,
+    approximate: bool = ...,
+) -> nn.Module: ...
+def mirror(
+    block: Block | nn.Module,
+    input_shape: Shape,
+    *,
+    upsampling: Style = "transpose",
+    until: str | nn.Module | None = None,
+    approximate: bool = False,
+) -> Block | nn.Module:
     """The decoder of an encoder: the block that takes its output back to `input_shape`.
 
     >>> from obverse import BatchNorm, Chain, Conv, ReLU
@@ -34,12 +56,16 @@ def mirror(block: Block, input_shape: Shape, *, upsampling: Style = "transpose")
     where only an output activation belongs. And that last layer has a bias, even where a norm had made it needless in
     the encoder.
 
+    Of a module it is a module: the decoder of an encoder that is there already, on its device and in its dtype.
+
     Args:
-        block: a chain, or any block.
+        block: a chain, any block, or a module.
         input_shape: `(C, *spatial)`, what goes into the encoder.
         upsampling: how the mirrors of strided convolutions make sizes larger. `"transpose"` is the adjoint; `"resize"`
             and `"subpixel"` (`ResizeConv`, `SubpixelConv`) restore the same shapes without a checkerboard. A block that
             says its own, `Conv(..., upsampling="resize")`, keeps it.
+        until: of a module the part whose output is the code, by its path or itself.
+        approximate: of a module, whether a step without an exact mirror may be followed along its main path only.
 
     >>> mirror(Chain(Conv(8, 3, stride=2, padding=1), ReLU(), Conv(16, 3)), (1, 28, 28), upsampling="subpixel")
     Chain(ConvTranspose(8, 3), ReLU(), SubpixelConv(1, 3, stride=2, padding=1, output_padding=1))
@@ -48,9 +74,16 @@ def mirror(block: Block, input_shape: Shape, *, upsampling: Style = "transpose")
         ShapeError: for a shape that the encoder does not take, and a style that there is not.
     """
     shape = as_shape(input_shape)
+    if not isinstance(block, Block):
+        if type(block).__module__.partition(".")[0] == "builtins" or not hasattr(block, "named_modules"):
+            Chain(block)  # which refuses what is no block
+        from obverse.lifting.model import decoder_of_module
+
+        return decoder_of_module(block, shape, until=until, approximate=approximate, upsampling=upsampling)
     block = with_upsampling(block, shape, upsampling)
     chain = block if isinstance(block, Chain) else Chain(block)
     stripped = _without_ends(chain.mirror(shape))
+    stripped = stripped and _with_open_ends(stripped)
     if stripped is None:
         return Identity()
     decoder = _with_bias(stripped)
@@ -79,13 +112,55 @@ def _only(chain: Chain, prefix: str, places: set[str]) -> Chain | None:
     return Chain(*blocks) if blocks else None
 
 
+def _with_open_ends(chain: Chain) -> Chain | None:
+    """A chain whose first and last blocks, where they are graphs, have nothing pointwise at their own ends."""
+    blocks: list[Block] = list(chain.blocks)
+    for at, is_first in ((0, True), (-1, False)):
+        end = blocks[at]
+        if isinstance(end, Graph):
+            nodes, source, sink = list(end.nodes), end.source, end.sink
+            while (node := _pointwise_end(nodes, source if is_first else sink, is_first)) is not None:
+                nodes.remove(node)
+                source, sink = (node.gives[0], sink) if is_first else (source, node.takes[0])
+            blocks[at : at + 1 or None] = [Graph(*nodes, source=source, sink=sink)] if nodes else []
+            if not blocks:
+                return None
+    return Chain(*blocks)
+
+
+def _pointwise_end(nodes: list[Node], wire: int, is_first: bool) -> Node | None:
+    ends = (node for node in nodes if wire in (node.takes if is_first else node.gives))
+    return next((node for node in ends if isinstance(node.block, Block) and node.block.pointwise), None)
+
+
 def _with_bias(chain: Chain) -> Chain:
     """A chain whose last layer has a bias: the last block that may have one, if only cells are moved behind it."""
-    last = next((block for _, block in reversed(chain.links) if hasattr(block, "bias")), None)
-    if last is None or last.bias:
+    last = next(
+        (block for _, block in reversed(chain.links) if hasattr(block, "bias") or isinstance(block, Graph)), None
+    )
+    if last is None:
         return chain
-    biased: Any = replace(last, bias=True)  # type: ignore[type-var]    # every block is a dataclass
-    return _replaced(chain, last, biased)
+    biased = _graph_with_bias(last) if isinstance(last, Graph) else _biased(last)
+    return chain if biased is last else _replaced(chain, last, biased)
+
+
+def _biased(block: Any) -> Any:
+    return block if block.bias else replace(block, bias=True)
+
+
+def _graph_with_bias(graph: Graph) -> Graph:
+    for at in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[at]
+        block: Any = node.block
+        if isinstance(block, Chain):
+            block = _with_bias(block)
+        elif isinstance(block, (Conv, ConvTranspose, ResizeConv, SubpixelConv, Linear)):
+            block = _biased(block)
+        else:
+            continue
+        nodes = (*graph.nodes[:at], node._replace(block=block), *graph.nodes[at + 1 :])
+        return Graph(*nodes, source=graph.source, sink=graph.sink)
+    return graph
 
 
 def _replaced(chain: Chain, last: Block, biased: Block) -> Chain:

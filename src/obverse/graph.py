@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from obverse.arithmetic import differ
-from obverse.block import Block, passing, variadic
+from obverse.block import Block, Limit, passing, variadic
 from obverse.errors import MirrorError, ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, shape_text
@@ -96,49 +96,56 @@ class Sum(Junction):
 
 @dataclass(frozen=True)
 class Concat(Junction):
-    """Values joined along their channels.
+    """Values joined along their channels, or along another axis.
 
     >>> Concat().output_shapes((8, 5), (4, 5)), Concat().mirror((8, 5), (4, 5))
-    (((12, 5),), Split(sizes=(8, 4)))
+    (((12, 5),), Split(sizes=(8, 4), axis=0))
     """
 
+    axis: int = 0
+
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        if any(_unlike(shape[1:], shapes[0][1:]) for shape in shapes[1:]):
+        at = self.axis
+        others = [(*shape[:at], *shape[at + 1 :]) for shape in shapes]
+        if any(_unlike(other, others[0]) for other in others[1:]):
             listed = " and ".join(map(shape_text, shapes))
-            raise ShapeError(f"shapes that differ beyond their channels cannot be concatenated: {listed}.")
-        return ((sum(shape[0] for shape in shapes), *shapes[0][1:]),)
+            along = f"axis {at}" if at else "their channels"
+            raise ShapeError(f"shapes that differ beyond {along} cannot be concatenated: {listed}.")
+        return ((*shapes[0][:at], sum(shape[at] for shape in shapes), *shapes[0][at + 1 :]),)
 
     def mirror(self, *shapes: Shape) -> Junction:
-        return Split(tuple(shape[0] for shape in shapes))
+        return Split(tuple(shape[self.axis] for shape in shapes), self.axis)
 
     def build(self) -> nn.Module:
-        return modules.Concat()
+        return modules.Concat(self.axis + 1)
 
 
 @dataclass(frozen=True)
 class Split(Junction):
-    """A value cut along its channels.
+    """A value cut along its channels, or along another axis.
 
-    >>> Split((8, 4)).output_shapes((12, 5))
-    ((8, 5), (4, 5))
+    >>> Split((8, 4)).output_shapes((12, 5)), Split((2, 3), axis=1).output_shapes((12, 5))
+    (((8, 5), (4, 5)), ((12, 2), (12, 3)))
     """
 
     sizes: tuple[int, ...]
+    axis: int = 0
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        channels, *rest = shapes[0]
-        if differ(channels, sum(self.sizes)):
+        (shape,), at = shapes, self.axis
+        if differ(shape[at], sum(self.sizes)):
+            what = f"cells of axis {at}" if at else "channels"
             raise ShapeError(
-                f"{' + '.join(map(str, self.sizes))} channels are {sum(self.sizes)}, and there are {channels}.",
-                f"Give sizes that add up to {channels}.",
+                f"{' + '.join(map(str, self.sizes))} {what} are {sum(self.sizes)}, and there are {shape[at]}.",
+                f"Give sizes that add up to {shape[at]}.",
             )
-        return tuple((size, *rest) for size in self.sizes)
+        return tuple((*shape[:at], size, *shape[at + 1 :]) for size in self.sizes)
 
     def mirror(self, *shapes: Shape) -> Junction:
-        return Concat()
+        return Concat(self.axis)
 
     def build(self) -> nn.Module:
-        return modules.Split(self.sizes)
+        return modules.Split(self.sizes, self.axis + 1)
 
 
 @dataclass(frozen=True)
@@ -222,6 +229,8 @@ class Graph(Block):
     >>> [node.name for node in graph.mirror((8, 28, 28)).nodes]    # the same drawing, read backwards
     ['join', 'body', 'fan']
 
+    Nodes of one name are one module, used several times. A name with dots is a path: modules nest as it says.
+
     Args:
         *nodes: in order; each takes wires that an earlier one gave, and each wire is taken once.
         source: the wire that goes in.
@@ -263,7 +272,8 @@ class Graph(Block):
 
     def mirror(self, shape: Shape) -> Graph:
         wires = self.wires(shape)
-        turned = [node.turned(tuple([wires[wire] for wire in node.takes])) for node in reversed(self.nodes)]
+        nodes = _with_runs_turned(self.nodes)
+        turned = [node.turned(tuple([wires[wire] for wire in node.takes])) for node in reversed(nodes)]
         return Graph(*turned, source=self.sink, sink=self.source)
 
     def build(
@@ -305,6 +315,13 @@ class Graph(Block):
         blocks = [(name, block, takes[0]) for name, block, takes, _ in self.nodes if isinstance(block, Block)]
         return tuple(f"{name}: {note}" for name, block, wire in blocks for note in block.notes(wires[wire]))
 
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        wires = self.wires(shape)
+        blocks = [(name, block, takes[0]) for name, block, takes, _ in self.nodes if isinstance(block, Block)]
+        return tuple(
+            Limit(way, f"{name}: {reason}") for name, block, wire in blocks for way, reason in block.limits(wires[wire])
+        )
+
     def windows(self, shape: Shape) -> Sight:
         """What a cell sees through any of the ways that lead to it."""
         return self.sights(shape)[self.sink]
@@ -331,6 +348,24 @@ def _spread(sight: Sight, before: Shape, after: Shape) -> Sight:
     if sight is None or before == after:
         return sight
     return tuple([alike(seen) if m == 1 and n != 1 else seen for seen, m, n in zip(sight, before, after, strict=True)])
+
+
+def _with_runs_turned(nodes: tuple[Node, ...]) -> list[Node]:
+    """The nodes with every run of pointwise ones in reverse order, so that read backwards it keeps its order inside."""
+    turned = list(nodes)
+    taker = {node.takes[0]: at for at, node in enumerate(nodes) if _is_pointwise(node)}
+    begun = {nodes[at].gives[0] for at in taker.values()}
+    for at in [at for wire, at in taker.items() if wire not in begun]:
+        run = [at]
+        while (wire := nodes[run[-1]].gives[0]) in taker:
+            run.append(taker[wire])
+        for place, other in zip(run, reversed(run), strict=True):
+            turned[place] = nodes[other]._replace(takes=nodes[place].takes, gives=nodes[place].gives)
+    return turned
+
+
+def _is_pointwise(node: Node) -> bool:
+    return isinstance(node.block, Block) and node.block.pointwise
 
 
 def _check_wires(graph: Graph) -> None:

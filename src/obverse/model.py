@@ -354,6 +354,14 @@ class Autoencoder(nn.Module):
             `"transpose"`.
     """
 
+    def __new__(cls, encoder: Any = None, *_: Any, **__: Any) -> Autoencoder:
+        """A module in place of a chain makes a model that keeps it."""
+        if cls is Autoencoder and isinstance(encoder, nn.Module):
+            from obverse.lifting.model import LiftedAutoencoder
+
+            return super().__new__(LiftedAutoencoder)
+        return super().__new__(cls)
+
     def __init__(
         self,
         encoder: Block,

@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from inspect import signature
-from itertools import count
+from itertools import accumulate, count
 from math import gcd, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import einops
 import torch
@@ -26,6 +26,7 @@ from obverse.block import Block
 from obverse.chain import Chain
 from obverse.errors import ShapeError
 from obverse.graph import Graph, Junction
+from obverse.graph import Split as SplitJunction
 from obverse.shapes import Shape
 
 __all__ = ["CONVOLUTIONS", "SAME", "TRANSPOSED", "TRANSPOSED_SAME", "NearestUnpool", "Pad", "Steps", "Unflatten"]
@@ -122,12 +123,15 @@ class Wired(nn.Module):
     def __init__(self, graph: Graph, shape: Shape, device: Place, dtype: torch.dtype | None) -> None:
         super().__init__()
         self.graph = graph
-        self._needs: dict[str, frozenset[str]] = {}
+        self._parts: dict[str, Part] = {}
         wires = graph.wires(shape)
         for name, block, takes, _ in graph.nodes:
+            if name in self._parts:  # one module, used once more
+                continue
             module = block.build() if isinstance(block, Junction) else grow(block, wires[takes[0]], device, dtype)
-            self.add_module(name, module)
-            self._needs[name] = needs_of(module)
+            path = tuple(name.split("."))
+            _room(self, path[:-1]).add_module(path[-1], module)
+            self._parts[name] = Part(path, block, needs_of(module), wires[takes[0]])
 
     def forward(self, x: Tensor, at: At | None = None, around: Around | None = None) -> Tensor:
         """Run the nodes; with `at`, as the given block says at the given shape."""
@@ -137,13 +141,71 @@ class Wired(nn.Module):
             shapes = graph.wires(at[1])
         values = {graph.source: x}
         for name, block, takes, gives in graph.nodes:
-            module: Any = self._modules[name]
+            part = self._parts.get(name)
             if isinstance(block, Junction):
-                values.update(zip(gives, module(*[values.pop(wire) for wire in takes]), strict=True))
+                joined = self._joined(block, part, [values.pop(wire) for wire in takes])
+                values.update(zip(gives, joined, strict=True))
                 continue
             here = None if shapes is None else (block, shapes[takes[0]])
-            values[gives[0]] = call(module, self._needs[name], values.pop(takes[0]), here, around)
+            if part is None or _form(block) != _form(part.block):  # at this size something else is done here
+                shape = tuple(values[takes[0]].shape[1:])
+                module = _unlearned(block, shape)
+                values[gives[0]] = call(module, needs_of(module), values.pop(takes[0]), (block, shape), around)
+                continue
+            if here is None and block is not part.block and block != part.block:  # a module used at another size
+                here = (block, tuple(values[takes[0]].shape[1:]))
+            values[gives[0]] = call(self._at(part.path), part.needs, values.pop(takes[0]), here, around)
         return values[graph.sink]
+
+    def _joined(self, block: Junction, part: Part | None, values: list[Tensor]) -> tuple[Tensor, ...]:
+        """What a junction gives; it learns nothing, so one that is not there at the planned size is made."""
+        module: Any = None if part is None else self._at(part.path)
+        if isinstance(module, Split) and isinstance(block, SplitJunction) and block.axis + 1 == module.dim:
+            return module(*values, sizes=block.sizes)  # type: ignore[no-any-return]    # sizes may be symbols: told, not compared
+        if part is None or block != part.block:
+            module = block.build()
+        return module(*values)  # type: ignore[no-any-return]
+
+    def _at(self, path: tuple[str, ...]) -> nn.Module:
+        module: Any = self
+        for name in path:
+            module = module._modules[name]
+        found: nn.Module = module
+        return found
+
+
+class Part(NamedTuple):
+    """Where the module of a node is, the block that it was built for, what it needs to be told, and its input."""
+
+    path: tuple[str, ...]
+    block: Block | Junction
+    needs: frozenset[str]
+    shape: Shape
+
+
+def _form(block: Any) -> Any:
+    """What kind of block it is, whatever its sizes: a module built for one serves another of the same form."""
+    return tuple([_form(inner) for inner in block.blocks]) if isinstance(block, Chain) else type(block)
+
+
+def _unlearned(block: Block, shape: Shape) -> nn.Module:
+    """A module for a step that is not there at the planned size.
+
+    Raises:
+        ShapeError: if it has parameters.
+    """
+    if block.parameter_shapes(shape):
+        raise block.refuse(shape, "it learns, and is not there at the planned size.", "Build the model for this size.")
+    return block.build(shape)
+
+
+def _room(module: nn.Module, path: tuple[str, ...]) -> nn.Module:
+    """The module at a path, with empty ones made on the way."""
+    for name in path:
+        if name not in module._modules:
+            module.add_module(name, nn.Module())
+        module = module.get_submodule(name)
+    return module
 
 
 class Copy(nn.Module):
@@ -168,10 +230,14 @@ class Sum(nn.Module):
 
 
 class Concat(nn.Module):
-    """Tensors, joined along their channels."""
+    """Tensors, joined along an axis."""
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor]:
-        return (torch.cat(tensors, dim=1),)
+        return (torch.cat(tensors, dim=self.dim),)
 
 
 class Product(nn.Module):
@@ -185,14 +251,19 @@ class Product(nn.Module):
 
 
 class Split(nn.Module):
-    """A tensor, cut along its channels."""
+    """A tensor, cut along an axis."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], dim: int = 1) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
+        self.dim = dim
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(x, list(self.sizes), dim=1)
+    def forward(self, x: Tensor, sizes: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """The parts; with `sizes`, of those many channels: what was flattened has more of them where a map is larger."""
+        sizes = self.sizes if sizes is None else sizes
+        # one by one: what torch.split gives cannot be changed in place, as a ReLU(inplace=True) in a branch would
+        starts = accumulate(sizes, initial=0)
+        return tuple([x.narrow(self.dim, start, size) for start, size in zip(starts, sizes, strict=False)])
 
 
 class _Told(nn.Module):
@@ -359,11 +430,29 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         told: Any = self.size if self.size is None or size is None else tuple(size)
+        if torch.compiler.is_compiling() and told is not None and self.mode.startswith("nearest"):
+            return self._gathered(x, told if isinstance(told, tuple) else (told,) * (x.ndim - 2))
+        if torch.compiler.is_compiling() and self.mode == "area" and x.ndim == 3:  # whose length PyTorch's own fixes
+            size, factor = (None if by is None else (1, *_listed(by)) for by in (told, self.scale_factor))
+            return F.interpolate(x.unsqueeze(2), size, factor, "area").squeeze(2)
         return F.interpolate(x, told, self.scale_factor, self.mode, self.align_corners)
+
+    def _gathered(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Cell by cell what PyTorch computes, in its precision: ONNX divides elsewhere, and takes other cells."""
+        middle = 0.5 if self.mode == "nearest-exact" else 0.0
+        for dim, size in enumerate(sizes, start=2):
+            cells = torch.arange(size, device=x.device, dtype=torch.float32) + middle
+            scale = torch.ones((), device=x.device) * x.shape[dim] / size
+            x = x.index_select(dim, (cells * scale).to(torch.int64).clamp(max=x.shape[dim] - 1))
+        return x
 
     def extra_repr(self) -> str:
         how = f"scale_factor={self.scale_factor}" if self.size is None else f"size={self.size}"
         return f"{how}, mode={self.mode!r}"
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
 class _ToldAverage(nn.Module):
@@ -372,6 +461,8 @@ class _ToldAverage(nn.Module):
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         if size is None:
             return super().forward(x)  # type: ignore[no-any-return]
+        if x.ndim == 3 and torch.compiler.is_compiling():  # PyTorch's own fixes the length
+            return F.adaptive_avg_pool2d(x.unsqueeze(2), (1, size[0])).squeeze(2)
         averages: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
         result: Tensor = averages[x.ndim - 3](x, tuple(size))
         return result
@@ -398,6 +489,8 @@ class NearestUnpool(nn.Module):
         self.axes = tuple(axes)
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        # PyTorch's gather forgets where the channels lie in memory, its own upsampling does not
+        last = not torch.compiler.is_compiling() and x.ndim == 4 and _is_channels_last(x)
         told = zip(self.size if size is None else size, self.axes, strict=True)
         for dim, (cells, axis) in enumerate(told, start=2):
             if axis is None:  # adaptive pooling: window j covers cells from ⌊j n / o⌋
@@ -405,13 +498,17 @@ class NearestUnpool(nn.Module):
             else:
                 place = _windows(cells, x.shape[dim], *axis, device=x.device)
             x = x.index_select(dim, place)
-        return x
+        return x if not last else x.contiguous(memory_format=torch.channels_last)
 
     def extra_repr(self) -> str:
         names = ("kernel_size", "stride", "padding", "dilation")
         axes = [axis for axis in self.axes if axis is not None]
         settings = zip(names, zip(*axes, strict=True), strict=True) if axes else ()
         return ", ".join([f"size={self.size}", *(f"{name}={values}" for name, values in settings)])
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def _windows(
@@ -451,17 +548,36 @@ class MaxPool(nn.Module):
         self.return_indices = return_indices
 
     def forward(self, x: Tensor, around: Around | None = None) -> Tensor:
-        if self.return_indices:
-            pooled, places = self._pool(x, self.padding, self.ceil_mode)
-            if around is not None:
-                around.append(places)
+        traced = torch.compiler.is_compiling() and (self.ceil_mode or len(self.axes) == 1)
+        pooled = self._traced(x) if traced else self._pool(x, self.padding, self.ceil_mode)
+        if not self.return_indices:
             return pooled  # type: ignore[no-any-return]
-        if not torch.compiler.is_compiling() or not (self.ceil_mode or len(self.axes) == 1):
-            return self._pool(x, self.padding, self.ceil_mode)  # type: ignore[no-any-return]
+        values, places = pooled
+        if around is not None:
+            around.append(places)
+        return values  # type: ignore[no-any-return]
+
+    def _traced(self, x: Tensor) -> Any:
         extra = [s - 1 if self.ceil_mode else 0 for s in self.stride]
         pads = [(p, p + more) for p, more in zip(self.padding, extra, strict=True)]
         padded = F.pad(x, _backwards(pads), value=-torch.inf)
-        return _cut(self._pool(padded, (0,) * len(pads), False), x.shape[2:], self.axes)
+        pooled = self._pool(padded, (0,) * len(pads), False)
+        if not self.return_indices:
+            return _cut(pooled, x.shape[2:], self.axes)
+        values, places = (_cut(part, x.shape[2:], self.axes) for part in pooled)
+        return values, self._unpadded(places, x.shape[2:], padded.shape[2:])
+
+    def _unpadded(self, places: Tensor, sizes: Sequence[int], padded: Sequence[int]) -> Tensor:
+        """Places in a map, from places in the padded one; behind the last cell where they are in the padding."""
+        rest, place, cells = places, torch.zeros_like(places), 1
+        inside = torch.ones_like(places, dtype=torch.bool)
+        for size, wide, before in reversed(list(zip(sizes, padded, self.padding, strict=True))):
+            along = rest % wide - before
+            rest = torch.div(rest, wide, rounding_mode="floor")
+            inside = inside & (along >= 0) & (along < size)
+            place = place + along * cells
+            cells = cells * size
+        return torch.where(inside, place, cells)
 
     def _pool(self, x: Tensor, padding: Sequence[int], ceil_mode: bool) -> Any:
         indices = self.return_indices
@@ -479,8 +595,9 @@ class MaxPool(nn.Module):
 class AvgPool(nn.Module):
     """`torch.nn.AvgPool1d` to `3d`, which can be traced with free sizes.
 
-    Traced, PyTorch's own refuses `ceil_mode`. There what it adds is padded with zeros, and the sum is divided by how
-    many cells each window has, which is the same pooling of ones.
+    Traced, PyTorch's own refuses `ceil_mode`, and ONNX forgets `divisor_override`. There what `ceil_mode` adds is
+    padded with zeros, and the sum is divided by the divisor, or by how many cells each window has, which is the same
+    pooling of ones.
     """
 
     def __init__(
@@ -494,7 +611,7 @@ class AvgPool(nn.Module):
         self.divisor_override = divisor_override
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.compiler.is_compiling() or not self.ceil_mode:
+        if not torch.compiler.is_compiling() or not (self.ceil_mode or self.divisor_override):
             override = () if self.divisor_override is None else (self.divisor_override,)
             pool = AVERAGES[len(self.axes) - 1]
             settings = (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)

@@ -247,8 +247,9 @@ class Plan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the blocks have to say, each with its place."""
-        return self.chain.notes(self.input_shape)
+        """What the blocks have to say, each with its place, and what PyTorch cannot export of them."""
+        limits = self.chain.limits(self.input_shape)
+        return (*self.chain.notes(self.input_shape), *[limit.reason for limit in limits])
 
     def __str__(self) -> str:
         notes = [fill(note, WIDTH, subsequent_indent=" " * (note.index(":") + 2)) for note in self.notes]

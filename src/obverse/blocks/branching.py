@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from obverse.arithmetic import differ
-from obverse.block import Block, passing, variadic
+from obverse.block import Block, Limit, passing, variadic
 from obverse.blocks.conv import Conv
 from obverse.blocks.pointwise import Identity
 from obverse.blocks.resampling import Upsample
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 else:
     modules = Later("obverse.modules")
 
-__all__ = ["Parallel", "Residual"]
+__all__ = ["Drawn", "Parallel", "Residual"]
 
 
-class _Drawn(Block):
+class Drawn(Block):
     """A block that stands on a graph, which it draws for a shape."""
 
     def graph(self, shape: Shape) -> Graph:
@@ -65,12 +65,15 @@ class _Drawn(Block):
     def notes(self, shape: Shape) -> tuple[str, ...]:
         return self.graph(shape).notes(shape)
 
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        return self.graph(shape).limits(shape)
+
     def numbers_around(self, shape: Shape) -> int:
         return self.graph(shape).numbers_around(shape)
 
 
 @dataclass(frozen=True, repr=False, init=False)
-class Parallel(_Drawn):
+class Parallel(Drawn):
     """Blocks side by side on the same input, or on shares of it.
 
     >>> from obverse import AdaptiveAvgPool, Chain, Conv, Identity, ReLU, Sigmoid
@@ -174,7 +177,7 @@ def _check_parallel(block: Parallel) -> None:
 
 
 @dataclass(frozen=True, repr=False)
-class Residual(_Drawn):
+class Residual(Drawn):
     """A block and a way around it, added: He et al., arXiv:1512.03385.
 
     >>> from obverse import Chain, Conv, ReLU
@@ -325,6 +328,10 @@ def _jumps(body: Block, shape: Shape) -> tuple[Any, ...]:
     return tuple([window.stride for window in sight or ()])
 
 
+LARGEST_SHORTCUT = 15
+"""The largest kernel of a shortcut that is advised."""
+
+
 def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
     """Shortcuts worth trying, plainest first."""
     jumps = _jumps(body, shape)
@@ -334,7 +341,7 @@ def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
         yield Chain(Upsample(scale_factor=int(1 / jumps[0])), Conv(after[0], 1))
     if all(type(jump) is int and jump > 0 for jump in jumps):
         stride = jumps[0] if len(set(jumps)) == 1 else jumps
-        most = max(window.seen.size for window in body.windows(shape) or ())
+        most = min(max(window.seen.size for window in body.windows(shape) or ()), LARGEST_SHORTCUT)
         for kernel_size in range(1, most + 1):
             for padding in range(kernel_size // 2 + 1):
                 yield Conv(after[0], kernel_size, stride=stride, padding=padding)

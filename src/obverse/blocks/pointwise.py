@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from obverse.block import Block
+from obverse.block import Block, keywords
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.settings import check_number, settle, spatial_rank
@@ -134,7 +134,8 @@ class GroupNorm(Block):
 
     def output_shape(self, shape: Shape) -> Shape:
         if (shape[0] % self.num_groups != 0) is True:
-            fits = max(groups for groups in range(1, self.num_groups) if shape[0] % groups == 0)
+            most = min(self.num_groups - 1, shape[0])
+            fits = next((groups for groups in range(most, max(most - 5_000, 0), -1) if shape[0] % groups == 0), 1)
             raise self.refuse(
                 shape, f"{self.num_groups} groups do not divide {shape[0]} channels.", f"Give it num_groups={fits}."
             )
@@ -543,7 +544,7 @@ class Pointwise(Block):
     """
 
     name: str
-    arguments: tuple[tuple[str, Any], ...] = ()
+    arguments: tuple[tuple[str, Any], ...] = keywords()
 
     pointwise: ClassVar[bool] = True
 
@@ -574,9 +575,6 @@ class Pointwise(Block):
     ) -> nn.Module:
         layer: nn.Module = getattr(torch.nn, self.name)(**dict(self.arguments))
         return layer
-
-    def __repr__(self) -> str:
-        return f"Pointwise({', '.join([repr(self.name), *(f'{name}={value!r}' for name, value in self.arguments)])})"
 
 
 def _layer_name(given: Any) -> str:

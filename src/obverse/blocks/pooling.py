@@ -8,7 +8,7 @@ from math import gcd, prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from obverse.arithmetic import differ, extent_of, pool_output_size, whole, window_of
-from obverse.block import Block
+from obverse.block import Block, Limit
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.settings import along, by_axis, check_number, settle, spatial_rank
@@ -151,7 +151,7 @@ class AvgPool(Block):
     ) -> nn.Module:
         self.output_shape(shape)
         rank = len(shape) - 1
-        if self.ceil_mode:  # which PyTorch's own cannot do while traced
+        if self.ceil_mode or self.divisor_override:  # what PyTorch's own cannot do while traced
             return modules.AvgPool(pool_axes(self, rank), self.count_include_pad, self.divisor_override)
         layers: Any = (torch.nn.AvgPool1d, torch.nn.AvgPool2d, torch.nn.AvgPool3d)
         override = {} if self.divisor_override is None else {"divisor_override": self.divisor_override}
@@ -403,11 +403,21 @@ class _Adaptive(Block):
         self.output_shape(shape)
         rank = len(shape) - 1
         sizes = tuple([size for (size,) in along(self, ("output_size",), rank)])
-        if sizes == (None,):  # which PyTorch refuses in one dimension alone
+        if not any(sizes):  # which PyTorch refuses in one dimension, and exports with the sizes that it saw
             return torch.nn.Identity()
         layers: Any = modules if isinstance(self, AdaptiveAvgPool) else torch.nn
         layer: nn.Module = getattr(layers, f"{type(self).__name__}{rank}d")(sizes if rank > 1 else sizes[0])
         return layer
+
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        sizes = [size for (size,) in along(self, ("output_size",), len(shape) - 1)]
+        if not any(sizes) or set(sizes) == {1}:
+            return ()
+        if None in sizes and isinstance(self, AdaptiveMaxPool):
+            why = "torch.export fixes the sizes that adaptive pooling shall keep"
+            return (Limit("export", f"{self!r}: {why}. Give every axis a size."),)
+        why = "PyTorch writes adaptive pooling to more than one cell into ONNX with wrong numbers, or not at all"
+        return (Limit("onnx", f"{self!r}: {why}. Pool to one cell, {type(self).__name__}(1), or write a .pt2."),)
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         after = self.output_shape(shape)[1:]

@@ -10,7 +10,7 @@ from einops import EinopsError
 from einops.parsing import ParsedExpression
 
 from obverse.arithmetic import differ, whole
-from obverse.block import Block
+from obverse.block import Block, keywords
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape
@@ -49,7 +49,7 @@ class Rearrange(Block):
     """
 
     pattern: str
-    lengths: tuple[tuple[str, int], ...] = ()
+    lengths: tuple[tuple[str, int], ...] = keywords()
 
     adjoint = True
 
@@ -108,9 +108,6 @@ class Rearrange(Block):
     ) -> nn.Module:
         self.output_shape(shape)
         return modules.Rearrange(self)
-
-    def __repr__(self) -> str:
-        return f"Rearrange({', '.join([repr(self.pattern), *(f'{name}={length}' for name, length in self.lengths)])})"
 
 
 def _parsed(pattern: Any) -> tuple[list[list[str]], list[list[str]]]:

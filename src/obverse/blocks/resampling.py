@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from obverse.arithmetic import differ
-from obverse.block import Block
+from obverse.block import Block, Limit
 from obverse.blocks.pooling import AvgPool, spread_window
 from obverse.blocks.reshaping import Pad
 from obverse.errors import ShapeError
@@ -120,6 +120,12 @@ class Upsample(Block):
         self.output_shape(shape)
         mode = self.mode if self.mode != "linear" else ("linear", "bilinear", "trilinear")[len(shape) - 2]
         return modules.Upsample(self.size, self.scale_factor, mode, self.align_corners)
+
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        if self.mode == "area":
+            why = "PyTorch writes adaptive pooling, which mode='area' is, into ONNX with wrong numbers, or not at all"
+            return (Limit("onnx", f"{self!r}: {why}. Give it mode='linear', or write a .pt2."),)
+        return ()
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         after = self.output_shape(shape)[1:]

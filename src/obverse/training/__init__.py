@@ -3,16 +3,10 @@
     history = train(model, digits, epochs=30, learning_rate=2e-3, held_out=others)
     history.write_csv("history.csv")
 
-| file | what it holds |
-|---|---|
-| `loop.py` | `train` and `evaluate` |
-| `images.py` | images in memory, and how several processes share a batch |
-| `schedules.py` | how the learning rate moves |
-| `history.py` | the numbers that come back |
-| `checks.py` | what is refused before the first step |
-| `company.py` | the device, and the other processes |
-| `progress.py` | what the terminal shows |
-| `ctrl_c.py` | an end between two steps |
+`train` and `evaluate` are in `loop.py`; `calibrate`, for models with BatchNorm, in `calibration.py`. They stand on
+`images.py` (images in memory, and how processes share a batch), `schedules.py`, `history.py` (the numbers that come
+back), `checks.py` (what is refused before the first step), `company.py` (the device, and the other processes),
+`progress.py` and `ctrl_c.py`.
 """
 
 try:
@@ -24,10 +18,22 @@ except ImportError as error:
         name=error.name,
     ) from None
 
+from obverse.training.calibration import calibrate
 from obverse.training.company import accelerator_on
 from obverse.training.history import Epoch, History
 from obverse.training.images import Images, Share
 from obverse.training.loop import evaluate, train
 from obverse.training.schedules import constant, one_cycle
 
-__all__ = ["Epoch", "History", "Images", "Share", "accelerator_on", "constant", "evaluate", "one_cycle", "train"]
+__all__ = [
+    "Epoch",
+    "History",
+    "Images",
+    "Share",
+    "accelerator_on",
+    "calibrate",
+    "constant",
+    "evaluate",
+    "one_cycle",
+    "train",
+]

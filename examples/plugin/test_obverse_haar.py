@@ -1,0 +1,7 @@
+from obverse.testing import parametrize_with_checks
+from obverse_haar import Haar, InverseHaar
+
+
+@parametrize_with_checks([Haar, InverseHaar], min_checks=15)
+def test_haar(check):
+    check()

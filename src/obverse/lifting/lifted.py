@@ -1,0 +1,248 @@
+"""Blocks from an existing module: a chain where it is one, or else a graph that is recorded for every shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+
+from obverse.block import Block
+from obverse.blocks.branching import Drawn
+from obverse.blocks.pointwise import Identity
+from obverse.chain import Chain
+from obverse.errors import MirrorError, ShapeError
+from obverse.graph import Graph
+from obverse.lifting.kept import Kept
+from obverse.lifting.make import Make
+from obverse.lifting.recording import Call, Value, record
+from obverse.lifting.rules_of_functions import FUNCTIONS
+from obverse.lifting.rules_of_modules import RULES, is_itself, rule_for
+from obverse.lifting.steps import Recorded, Step
+from obverse.lifting.wiring import Drawing, draw
+from obverse.shapes import Shape, as_shape
+from obverse.sight import Sight
+
+__all__ = ["Lifted", "lift", "path_of"]
+
+
+@dataclass(frozen=True, repr=False)
+class Lifted(Drawn):
+    """A module that is no plain sequence of layers, as a graph of blocks.
+
+    The graph holds for one shape. It is recorded from one forward pass on the meta device, and recorded again for each
+    other shape, so whatever the module does with sizes is followed.
+
+    >>> from torchvision.models import squeezenet1_1
+    >>> block = lift(squeezenet1_1(), (3, 64, 64), until="features.4")
+    >>> block
+    Lifted(SqueezeNet, until='features.4')
+    >>> block.output_shape((3, 64, 64)), block.output_shape((3, 71, 90))
+    ((128, 15, 15), (128, 16, 21))
+    >>> [node.name for node in block.graph((3, 64, 64)).nodes][:6]
+    ['features.0', 'features.1', 'features.2', 'features.3.squeeze', 'features.3.squeeze_activation', \
+'features.3.squeeze_activation_fan']
+
+    Attributes:
+        make: what the module is made of; it holds no weights.
+        until: the path of the module whose output is the code; `""` is all.
+        approximate: whether a mirror may follow the main path alone where there is no exact one.
+        skips: how each place that is skipped from is joined.
+    """
+
+    make: Make
+    until: str = ""
+    approximate: bool = False
+    skips: tuple[tuple[str, str], ...] = ()
+    _known: Any = field(default_factory=dict, compare=False)
+
+    def drawing(self, shape: Shape) -> Drawing:
+        """The graph at a shape, and how each of its steps is mirrored."""
+        return _drawn(self, as_shape(shape))
+
+    def graph(self, shape: Shape) -> Graph:
+        return self.drawing(shape).graph
+
+    def build(self, shape: Shape, *, device: Any = None, dtype: Any = None) -> nn.Module:
+        return self.graph(shape).build(shape, device=device, dtype=dtype)
+
+    def windows(self, shape: Shape) -> Sight:
+        return self.graph(shape).windows(shape)
+
+    def __repr__(self) -> str:
+        until = f", until={self.until!r}" if self.until else ""
+        return f"Lifted({type(self.make.module).__name__}{until})"
+
+
+@lru_cache(maxsize=64)
+def _drawn(block: Lifted, shape: Shape) -> Drawing:
+    recording = record(block.make, shape, block.until)
+    return draw(recording, block.approximate, {})
+
+
+def path_of(module: nn.Module, until: str | nn.Module | None) -> str:
+    """The path of a cut point in a module; `""` for none.
+
+    >>> from torchvision.models import resnet18
+    >>> path_of(resnet18(), "layer9")
+    Traceback (most recent call last):
+        ...
+    obverse.errors.ShapeError: until='layer9' is no module of ResNet.
+    Did you mean 'layer1', 'layer2', 'layer3'? Its modules are conv1, bn1, relu, maxpool, layer1, layer2, layer3, \
+layer4, avgpool, fc; one inside has the path, such as layer1.0.
+
+    Raises:
+        ShapeError: for a name that no module has, with those that there are.
+    """
+    if until is None or until == "":
+        return ""
+    paths = {path: part for path, part in module.named_modules() if path}
+    if isinstance(until, nn.Module):
+        found = next((path for path, part in paths.items() if part is until), None)
+        if found is not None or until is module:
+            return found or ""
+    elif until in paths:
+        return until
+    said = f"until={until!r}" if isinstance(until, str) else f"until, a {type(until).__name__},"
+    near = get_close_matches(str(until), paths, n=3) if isinstance(until, str) else []
+    children = [name for name, _ in module.named_children()]
+    inner = next((path for path in paths if "." in path), "")
+    advice = f"Did you mean {', '.join(map(repr, sorted(near)))}? " if near else ""
+    deeper = f"; one inside has the path, such as {inner}" if inner else ""
+    raise ShapeError(
+        f"{said} is no module of {type(module).__name__}.",
+        f"{advice}Its modules are {', '.join(children)}{deeper}.",
+    )
+
+
+class Lift:
+    """`lift(module, input_shape)`: the block that describes a module. The one instance is `obverse.lift`."""
+
+    def __call__(
+        self,
+        module: nn.Module,
+        input_shape: Shape,
+        *,
+        until: str | nn.Module | None = None,
+        approximate: bool = False,
+    ) -> Block:
+        """The block that describes a module.
+
+        >>> lift(nn.Sequential(nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten()), (1, 28, 28))
+        Chain(Conv(16, 3, stride=2, padding=1), ReLU(), Flatten())
+
+        A layer becomes the block of its name, a `torch.nn.Sequential` a `Chain`, and anything else a graph of blocks,
+        `Lifted`, which is recorded from one forward pass. A layer that no block describes is kept as it is.
+
+        Args:
+            module: the module; it is neither run nor changed.
+            input_shape: `(C, *spatial)` of one example.
+            until: the module in it whose output is the code, by its path or itself; by default all of it.
+            approximate: where a step has no exact mirror and cannot be kept with the module around it, let the mirror
+                follow the main path and drop the rest (a gate; attention's weights).
+
+        Raises:
+            ShapeError: for a shape that the module refuses, and a cut point that it has not.
+        """
+        shape = as_shape(input_shape)
+        path = path_of(module, until)
+        block = _layers(_cut(module, path), shape) if _is_sequence(module) and _is_top(path, module) else None
+        if block is None:
+            block = Lifted(Make(module), path, approximate)
+        block.output_shape(shape)
+        return block
+
+    def register(self, *types: type) -> Callable[[Any], Any]:
+        """Add a rule for a type of module, and for those made from it; a decorator.
+
+        >>> class Doubled(nn.Module):
+        ...     def forward(self, x):
+        ...         return x.repeat_interleave(2, dim=1)
+        >>> @lift.register(Doubled)
+        ... def rule(module, shape):
+        ...     return lift.kept(module, Conv(shape[0], 1))
+        >>> from obverse import Conv
+        >>> lift(Doubled(), (4, 9, 9)).mirror((4, 9, 9))
+        Conv(4, 1)
+
+        Args:
+            *types: the types of modules.
+
+        The rule takes the module and the shape of one example that reaches it, and gives a block, or `None` where it
+        does not hold.
+        """
+
+        def add(rule: Any) -> Any:
+            RULES.update(dict.fromkeys(types, rule))
+            _drawn.cache_clear()
+            return rule
+
+        return add
+
+    def function(self, *names: str) -> Callable[[Any], Any]:
+        """Add a rule for a function of torch, by its plain name: `"add"` for `+`, `+=`, `torch.add`; a decorator.
+
+        Args:
+            *names: plain names.
+
+        The rule takes the recorded call, with `input_shape`, `output_shape`, `args` and `kwargs`, and gives a block, or
+        what `followed` gives.
+        """
+
+        def add(rule: Any) -> Any:
+            FUNCTIONS.update(dict.fromkeys(names, rule))
+            _drawn.cache_clear()
+            return rule
+
+        return add
+
+    def kept(self, module: nn.Module, mirror: Block) -> Block:
+        """For a rule: the module as it is, with the given mirror."""
+        return Kept.of(module, mirror)
+
+    def followed(self, call: Call, mirror: Block, at: int = 0) -> Step:
+        """For a rule: the call as it is, from one of its values, with the given mirror."""
+        shapes = (call.inputs[at].shape, call.output_shape)
+        return Step(Recorded(call.name, *shapes, mirror), uses=(at,), manner="approximate" if at else "exact")
+
+
+lift = Lift()
+
+
+def _is_sequence(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and is_itself(module, nn.Sequential)
+
+
+def _is_top(path: str, module: nn.Module) -> bool:
+    return not path or path in dict(module.named_children())
+
+
+def _cut(module: nn.Module, path: str) -> nn.Module:
+    """A sequence up to one of its layers."""
+    if not path:
+        return module
+    names = [name for name, _ in module.named_children()]
+    return nn.Sequential(*list(module.children())[: names.index(path) + 1])
+
+
+def _layers(module: nn.Module, shape: Shape) -> Block | None:
+    """A layer as its block, a sequence as a chain of them, what holds others as a graph."""
+    if _is_sequence(module):
+        blocks: list[Block] = []
+        for part in module.children():
+            block = _layers(part, shape) or Lifted(Make(part))
+            blocks.append(block)
+            shape = Chain(*blocks[-1:]).output_shape(shape)
+        return Chain(*blocks) if blocks else Identity()
+    found = rule_for(module)
+    if found is not None:
+        block = found[1](module, shape)
+        if is_itself(module, found[0]):
+            return block
+        return Kept.of(module, alone=True) if block is not None and block.pointwise else None
+    if next(module.children(), None) is None and type(module).__module__.startswith("torch.nn"):
+        return Kept.of(module)
+    return None

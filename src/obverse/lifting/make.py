@@ -1,0 +1,139 @@
+"""The make of a module: all that it is without its numbers, so that fresh ones of the same make can be built."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Make"]
+
+
+class Make:
+    """A copy of a module on the meta device, which weighs nothing, and what its parameters start from.
+
+    The copy is what is recorded and asked for shapes, so the module itself is never run, changed or kept alive.
+
+    >>> make = Make(nn.Sequential(nn.Linear(8, 4), nn.ReLU(inplace=True)))
+    >>> make.module[0].weight.device.type
+    'meta'
+    >>> fresh = make.fresh("")
+    >>> fresh[0].weight.device.type, fresh[1].inplace    # what a mirror is given may be shared, so nothing is overwritten
+    ('cpu', False)
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = _weightless(module)
+        self.buffers = dict(module.named_buffers())
+        self.constants = dict(_constants(module))
+        self.starts = dict(_starts(module))
+
+    def part(self, path: str) -> nn.Module:
+        """The module at a path; `""` is all of it."""
+        return self.module.get_submodule(path)
+
+    def fresh(self, path: str) -> nn.Module:
+        """A module of the same make as the one at a path, with parameters of its own as new ones have them."""
+        module = copy.deepcopy(self.part(path)).to_empty(device=torch.get_default_device())
+        prefix = f"{path}." if path else ""
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                _start(parameter, *self.starts.get(prefix + name, (0.0, 0.02)))
+            for name, buffer in module.named_buffers():
+                kept = self.buffers.get(prefix + name)
+                if kept is not None and not kept.is_meta:
+                    buffer.copy_(kept)
+        for inner, part in module.named_modules():
+            for name, constant in self.constants.get(prefix + inner if inner else path, {}).items():
+                setattr(part, name, constant.to(torch.get_default_device()))
+            _reset(part)
+            if getattr(part, "inplace", False) is True:
+                part.inplace = False
+        return module.train()
+
+
+def _weightless(module: nn.Module) -> nn.Module:
+    """A deep copy whose tensors are on the meta device; what a forward pass left behind is not copied."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for tensor in _tensors(part.__dict__):
+            if tensor.is_meta and tensor.is_leaf:
+                continue
+            empty = torch.empty_like(tensor, device="meta", requires_grad=False)
+            memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    copied = copy.deepcopy(module, memo)
+    for part in copied.modules():
+        part._forward_hooks.clear()  # a caller's hooks collect what they see
+        _forget(part)
+    return copied
+
+
+OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
+"""Attributes in which every module keeps its parts."""
+
+
+def _forget(module: nn.Module) -> None:
+    """Empty the caches of a module: dictionaries of tensors that are neither parameters nor buffers."""
+    for name, value in module.__dict__.items():
+        if isinstance(value, dict) and name not in OF_EVERY_MODULE:
+            for key in [key for key, held in value.items() if isinstance(held, Tensor)]:
+                del value[key]
+
+
+def _tensors(held: Any, depth: int = 3) -> Iterator[Tensor]:
+    """The tensors in a module's attributes, its parameters and buffers among them."""
+    if isinstance(held, Tensor):
+        yield held
+    elif depth and isinstance(held, dict):
+        for value in held.values():
+            yield from _tensors(value, depth - 1)
+    elif depth and isinstance(held, (list, tuple)):
+        for value in held:
+            yield from _tensors(value, depth - 1)
+
+
+def _constants(module: nn.Module) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Tensors that are plain attributes of a module, by its path; what was computed from parameters is none."""
+    for path, part in module.named_modules():
+        plain = {name: held for name, held in part.__dict__.items() if isinstance(held, Tensor)}
+        kept = {name: held for name, held in plain.items() if held.grad_fn is None and not held.is_meta}
+        if kept:
+            yield path, kept
+
+
+def _starts(module: nn.Module) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Mean and deviation of the parameters that no `reset_parameters` makes anew: a new one starts with as much."""
+    for path, part in module.named_modules():
+        if _resets(part):
+            continue
+        for name, parameter in part.named_parameters(recurse=False):
+            if not parameter.is_meta and parameter.is_floating_point():
+                values = parameter.detach().float()
+                deviation = values.std(correction=0).item() if values.numel() > 1 else 0.0
+                yield (f"{path}.{name}" if path else name), (values.mean().item(), deviation)
+
+
+def _start(parameter: Tensor, mean: float, deviation: float) -> None:
+    if not parameter.is_floating_point():
+        parameter.zero_()
+    elif deviation <= 1e-6 * abs(mean):  # all the same: a gate, a scale
+        parameter.fill_(mean)
+    else:
+        parameter.normal_(mean, deviation)
+
+
+def _resets(module: nn.Module) -> Any:
+    return getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+
+
+def _reset(module: nn.Module) -> None:
+    reset = _resets(module)
+    if reset is None:
+        return
+    try:
+        reset()
+    except TypeError:  # one that wants arguments is not PyTorch's; the parameters have their start
+        return

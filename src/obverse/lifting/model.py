@@ -1,0 +1,148 @@
+"""Models whose encoder is a module that was there before: it is kept, and a decoder is grown for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from obverse.block import Block
+from obverse.blocks.conv import Style
+from obverse.errors import ShapeError
+from obverse.lifting.lifted import lift, path_of
+from obverse.model import Autoencoder, Decoder, as_chain
+from obverse.modules import Around
+from obverse.plan import Plan
+from obverse.rewrite import Skips
+from obverse.shapes import Shape, as_shape
+
+__all__ = ["LiftedAutoencoder", "decoder_of_module"]
+
+
+def decoder_of_module(
+    module: nn.Module,
+    input_shape: Shape,
+    *,
+    until: str | nn.Module | None = None,
+    approximate: bool = False,
+    upsampling: Style = "transpose",
+    output: Block | None = None,
+) -> Decoder:
+    """The decoder of a module, on its device and in its dtype: what `mirror` of a module gives."""
+    device, dtype = _place(module)
+    block = lift(module, input_shape, until=until, approximate=approximate)
+    return Decoder(block, input_shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
+
+
+def _place(module: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
+    floating = [tensor for tensor in module.parameters() if tensor.is_floating_point()]
+    return (floating[0].device, floating[0].dtype) if floating else (None, None)
+
+
+class _Reached(Exception):  # noqa: N818    # no error: it ends the forward pass where the code is
+    """The code is there."""
+
+
+class LiftedAutoencoder(Autoencoder):
+    """An autoencoder whose encoder is the very module that was given.
+
+    `Autoencoder(module, shape)` makes it; see there.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        input_shape: Shape,
+        *,
+        output: Block | None = None,
+        skips: Skips = None,
+        upsampling: Style = "transpose",
+        until: str | nn.Module | None = None,
+        freeze_encoder: bool = False,
+        approximate: bool = False,
+    ) -> None:
+        nn.Module.__init__(self)
+        shape = as_shape(input_shape)
+        self.until = path_of(encoder, until)
+        device, dtype = _place(encoder)
+        block = lift(encoder, shape, until=self.until, approximate=approximate)
+        self.encoder_block = as_chain(block)
+        self.encoder = encoder  # type: ignore[assignment]
+        self.decoder = Decoder(block, shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
+        self.tied = False
+        self.freeze_encoder = freeze_encoder
+        if freeze_encoder:
+            encoder.requires_grad_(False)
+            encoder.eval()
+
+    def train(self, mode: bool = True) -> LiftedAutoencoder:
+        """Training or evaluation; a frozen encoder stays in evaluation."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.encoder.eval()
+        return self
+
+    @property
+    def input_shape(self) -> Shape:
+        return self.decoder.output_shape
+
+    @property
+    def code_shape(self) -> Shape:
+        return self.decoder.input_shape
+
+    @property
+    def numbers_around(self) -> int:
+        return self.encoder_block.numbers_around(self.input_shape)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Encoder and decoder as one chain, held against the planned input shape."""
+        from obverse.chain import Chain
+
+        return Plan.of(Chain(self.encoder_block, self.decoder.block), self.input_shape)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruction and code of a batch."""
+        code = self.encode(x)
+        return self.decoder(code, x.shape[2:]), code
+
+    def encode(self, x: Tensor, around: Around | None = None) -> Tensor:
+        """The code of a batch: what the module gives, or the part of it at which it was cut."""
+        if not self.until:
+            given = self.encoder(x)
+            return given if isinstance(given, Tensor) else _last(given)
+        with _ended_at(self.encoder.get_submodule(self.until)) as kept:
+            try:
+                self.encoder(x)
+            except _Reached:
+                pass
+        return kept[0]
+
+
+@contextmanager
+def _ended_at(module: nn.Module) -> Iterator[list[Tensor]]:
+    """A forward pass that ends where a part of the module has given its value."""
+    kept: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, given: Any) -> None:
+        kept.append(given if isinstance(given, Tensor) else _last(given))
+        raise _Reached
+
+    handle = module.register_forward_hook(keep)
+    try:
+        yield kept
+    finally:
+        handle.remove()
+
+
+def _last(given: Any) -> Tensor:
+    from torch.utils._pytree import tree_leaves
+
+    tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
+    if not tensors:
+        raise ShapeError("the module gives no tensor.", "Cut it where there is one: until='...'.")
+    return tensors[-1]

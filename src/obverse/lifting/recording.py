@@ -1,0 +1,367 @@
+"""One forward pass of a module, written down: which layers and functions of torch made which values of which."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._pytree import tree_leaves, tree_map
+
+from obverse.errors import ShapeError
+from obverse.lifting.kept import dtype_of
+from obverse.lifting.make import Make
+from obverse.lifting.rules_of_modules import rule_for
+from obverse.shapes import Shape, shape_text
+
+__all__ = ["Call", "Constant", "Recording", "Scope", "Value", "record"]
+
+BATCH = 7919
+"""The batch that is recorded with: a number that is nobody's size, so that it is known wherever it turns up."""
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor that depends on the input.
+
+    Attributes:
+        sizes: of the tensor, with the batch.
+        maker: the call that gave it; `None` for the input.
+    """
+
+    sizes: Shape
+    maker: Call | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """What one example has; a value that does not begin with the batch has no such shape."""
+        return self.sizes[1:]
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether the batch comes first, and is mixed with nothing else."""
+        return self.sizes[:1] == (BATCH,) and BATCH not in self.sizes[1:]
+
+
+class Constant(NamedTuple):
+    """A tensor that does not depend on the input.
+
+    Attributes:
+        sizes: of the tensor.
+        parameter: where it is among the parameters, if it is one.
+    """
+
+    sizes: Shape
+    parameter: str
+
+
+@dataclass(eq=False)
+class Scope:
+    """One call of a module: what went in, what came out, the calls of modules around it, and all that happened in it."""
+
+    path: str
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    around: tuple[Scope, ...]
+    outputs: Any = None
+    calls: list[Call] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def inputs(self) -> list[Value]:
+        return values_in((self.args, self.kwargs))
+
+
+@dataclass(eq=False)
+class Call:
+    """A layer or a function that was called on values.
+
+    Attributes:
+        name: of a layer its class, of a function its plain name: `"add"` for `+`, `+=`, `torch.add`, `Tensor.add_`.
+        label: its name in a graph: where in the module it was, what it was, and the how-manieth of its kind there.
+        args: positional, with a `Value` or a `Constant` for every tensor.
+        kwargs: by name, likewise.
+        outputs: the values that came out, by their place.
+        scopes: the calls of modules that it happened in, the outermost first.
+        source: file and line.
+        module: the layer, or `None` for a function.
+        path: of the layer.
+        overwrites: whether it overwrote its input.
+    """
+
+    name: str
+    label: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[Value]
+    scopes: tuple[Scope, ...]
+    source: str
+    module: nn.Module | None = None
+    path: str = ""
+    overwrites: bool = False
+    result: int | None = None
+
+    @property
+    def inputs(self) -> list[Value]:
+        return values_in((self.args, self.kwargs))
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of its first input."""
+        return self.inputs[0].shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of its first output."""
+        return self.outputs[0].shape
+
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """An argument, whether it was given by place or by name."""
+        return self.args[place] if place < len(self.args) else self.kwargs.get(name, default)
+
+
+def values_in(tree: Any) -> list[Value]:
+    """The values among arguments, in order; one that is there twice, twice."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Value)]
+
+
+@dataclass(eq=False)
+class Recording:
+    """What was recorded.
+
+    Attributes:
+        make: of the module.
+        source: the input.
+        code: the value at the end.
+        calls: in order.
+        features: further values that the module gave, before the code.
+    """
+
+    make: Make
+    source: Value
+    code: Value
+    calls: list[Call]
+    features: list[Value]
+
+
+class _Reached(Exception):  # noqa: N818    # no error: it ends the forward pass where the code is
+    """The module to record until has given its value."""
+
+
+def record(make: Make, shape: Shape, until: str = "") -> Recording:
+    """Record one forward pass on the meta device.
+
+    >>> make = Make(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()))
+    >>> [(call.label, call.name, call.output_shape) for call in record(make, (3, 9, 9)).calls]
+    [('0', 'Conv2d', (8, 9, 9)), ('1', 'ReLU', (8, 9, 9))]
+
+    Args:
+        make: of the module.
+        shape: of one example.
+        until: the path of the module whose output is the code; `""` for the whole.
+
+    Raises:
+        ShapeError: where the module refuses the shape, or gives no tensor.
+    """
+    module = make.module
+    writer = _Writer(make, until)
+    x = torch.empty(BATCH, *shape, device="meta", dtype=dtype_of(module))
+    source = writer.note(x, None)
+    handles = list(writer.hooks(module))
+    module.eval()
+    try:
+        with torch.no_grad(), writer:
+            given = module(x)
+    except _Reached as reached:
+        given = reached.args[0]
+    except ShapeError:
+        raise
+    except Exception as error:
+        raise ShapeError(
+            f"{type(module).__name__} refuses {shape_text(shape)}: {type(error).__name__}: {error}",
+            "Give a shape of one example that the module takes: (C, *spatial), without the batch.",
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    values = [writer.known[id(leaf)][1] for leaf in tree_leaves(given) if id(leaf) in writer.known]
+    if not values:
+        raise ShapeError(
+            f"{type(module).__name__} gives no tensor that depends on its input.",
+            "Cut it where there is one: until='...'.",
+        )
+    return Recording(make, source, values[-1], writer.calls, values[:-1])
+
+
+class _Writer(TorchFunctionMode):
+    """Writes down what happens while it is entered."""
+
+    def __init__(self, make: Make, until: str) -> None:
+        super().__init__()
+        self.until = until
+        self.calls: list[Call] = []
+        self.known: dict[int, tuple[Tensor, Value]] = {}  # the tensor as well, so that its id stays its own
+        self.scopes: list[Scope] = []
+        self.inside = 0
+        self.parameters = {id(parameter): name for name, parameter in make.module.named_parameters()}
+
+    # What is known ---------------------------------------------------------------------------------------------------
+
+    def note(self, tensor: Tensor, call: Call | None) -> Value:
+        value = Value(tuple(tensor.shape), call)
+        self.known[id(tensor)] = (tensor, value)
+        return value
+
+    def depends(self, tree: Any) -> bool:
+        return any(id(leaf) in self.known for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+    def written(self, tree: Any) -> Any:
+        """Arguments, with a `Value` or a `Constant` for every tensor."""
+
+        def leaf(given: Any) -> Any:
+            if not isinstance(given, Tensor):
+                return given
+            known = self.known.get(id(given))
+            return known[1] if known else Constant(tuple(given.shape), self.parameters.get(id(given), ""))
+
+        return tree_map(leaf, tree)
+
+    def write(self, call: Call, given: Any) -> None:
+        leaves = tree_leaves(given)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if not tensors:
+            return
+        call.outputs = [self.note(tensor, call) for tensor in tensors]
+        if call.module is not None and not isinstance(given, Tensor):
+            call.result = 0
+        self.calls.append(call)
+        for scope in call.scopes:
+            scope.calls.append(call)
+
+    # Functions -------------------------------------------------------------------------------------------------------
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.inside or not self.depends((args, kwargs)):
+            return func(*args, **kwargs)
+        written = self.written((args, kwargs))
+        given = func(*args, **kwargs)
+        if isinstance(given, Tensor) and func.__name__ not in OVERWRITING and id(given) in self.known:
+            overwrites = func.__name__.endswith("_") and not func.__name__.endswith("__")
+            if not overwrites and not kwargs.get("inplace") and not _in_place_dunder(func.__name__):
+                return given  # the same tensor: nothing happened
+        name = plain_name(func)
+        call = Call(name, self._label(name), *written, [], tuple(self.scopes), _source())
+        call.overwrites = func.__name__.rstrip("_") + "_" == func.__name__ or bool(kwargs.get("inplace"))
+        if func.__name__ == "__setitem__":  # which gives nothing, and changes its first argument
+            given = args[0]
+        self.write(call, given)
+        return given
+
+    def _label(self, name: str) -> str:
+        scope = self.scopes[-1]
+        number = scope.counts[name]
+        scope.counts[name] += 1
+        label = f"{name}_{number}" if number else name
+        while hasattr(scope.module, label):
+            label += "_"
+        return f"{scope.path}.{label}" if scope.path else label
+
+    # Modules ---------------------------------------------------------------------------------------------------------
+
+    def hooks(self, module: nn.Module) -> Iterator[Any]:
+        for path, part in module.named_modules():
+            yield part.register_forward_pre_hook(self._enter(path), with_kwargs=True)
+            yield part.register_forward_hook(self._leave(path), with_kwargs=True)
+
+    def _enter(self, path: str) -> Callable[..., None]:
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+            if self.inside:
+                self.inside += 1
+                return
+            written = self.written((args, kwargs))
+            self.scopes.append(Scope(path, module, *written, tuple(self.scopes)))
+            if is_leaf(module) and self.depends((args, kwargs)):
+                self.inside = 1
+
+        return enter
+
+    def _leave(self, path: str) -> Callable[..., None]:
+        def leave(module: nn.Module, args: Any, kwargs: Any, given: Any) -> None:
+            if self.inside > 1:
+                self.inside -= 1
+                return
+            scope = self.scopes.pop()
+            if self.inside:
+                self.inside = 0
+                same = isinstance(given, Tensor) and id(given) in self.known
+                if not (same and isinstance(module, nn.Identity)):
+                    call = Call(type(module).__name__, path, scope.args, scope.kwargs, [], tuple(self.scopes), "")
+                    call.module, call.path, call.source = module, path, _source()
+                    call.overwrites = getattr(module, "inplace", False) is True
+                    self.write(call, given)
+            scope.outputs = self.written(given)
+            if path == self.until and path:
+                raise _Reached(given)
+
+        return leave
+
+
+OVERWRITING = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
+
+
+def _in_place_dunder(name: str) -> bool:
+    return name in OVERWRITING
+
+
+WHOLE = {"StochasticDepth", "DropPath", "DropBlock2d"}
+"""Modules that do nothing in evaluation and are not to be lost for that, by the names that libraries give them."""
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module is one step, whatever happens inside it."""
+    if rule_for(module) is not None or type(module).__name__ in WHOLE or isinstance(module, nn.MultiheadAttention):
+        return True
+    return type(module).__module__.startswith("torch.nn.modules.") and next(module.children(), None) is None
+
+
+ARITHMETIC = {"add", "sub", "mul", "truediv", "div", "matmul", "pow", "floordiv", "mod", "and", "or", "xor"}
+SAME = {"truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul", "subtract": "sub", "concat": "cat"}
+
+
+def plain_name(func: Any) -> str:
+    """One name for all spellings of a function.
+
+    >>> plain_name(torch.Tensor.__iadd__), plain_name(torch.Tensor.add_), plain_name(torch.add)
+    ('add', 'add', 'add')
+    """
+    name: str = func.__name__
+    if name == "__get__":  # of a property, such as x.T
+        name = (resolve_name(func) or "").split(".")[-2]
+    plain = name.strip("_")
+    if name.startswith("__") and plain[:1] in "ir" and plain[1:] in ARITHMETIC:
+        plain = plain[1:]
+    if plain.startswith("concatenate"):
+        plain = "cat"
+    return SAME.get(plain, plain)
+
+
+NOT_THEIRS = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parent}/")
+
+
+def _source() -> str:
+    """Where in somebody's code this happens: the nearest line that is neither PyTorch's nor ours."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(NOT_THEIRS) and "einops" not in file:
+            return f"{Path(file).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""

@@ -1,0 +1,336 @@
+"""From a recording to a graph: which steps are needed, what stands for each, and the wires between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from inspect import signature
+from itertools import count
+from typing import Any
+
+from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from obverse.block import Block
+from obverse.blocks.conv import Conv, ConvTranspose
+from obverse.blocks.pointwise import Identity
+from obverse.blocks.skips import Skip
+from obverse.chain import Chain
+from obverse.errors import ShapeError
+from obverse.graph import Copy, Graph, Junction, Node, Split
+from obverse.lifting.approximate import APPROXIMATE
+from obverse.lifting.complaints import complaint
+from obverse.lifting.kept import Arguments, Kept
+from obverse.lifting.operations import Border, Resampled, Slice
+from obverse.lifting.recording import Call, Constant, Recording, Scope, Value
+from obverse.lifting.rules_of_functions import FUNCTIONS
+from obverse.lifting.rules_of_modules import is_itself, rule_for
+from obverse.lifting.steps import Manner, Recorded, Step
+from obverse.shapes import Shape
+
+__all__ = ["Drawing", "draw"]
+
+
+@dataclass(eq=False)
+class Drawing:
+    """A graph, and how each of its steps is mirrored.
+
+    Attributes:
+        graph: the blocks.
+        manners: for every step of the recording that the graph has, by its label.
+    """
+
+    graph: Graph
+    manners: dict[str, tuple[str, Manner]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Placed:
+    """A step in its place: the values that it takes and gives."""
+
+    label: str
+    step: Any  # a `Step`; `None` while no rule is found
+    takes: list[Value]
+    gives: list[Value]
+    name: str
+    call: Call | None
+
+
+def draw(recording: Recording, approximate: bool = False, skips: dict[Value, str] | None = None) -> Drawing:
+    """The graph of what was recorded, from the input to the code.
+
+    Args:
+        recording: the calls.
+        approximate: whether a step without an exact mirror may be followed along its main path only.
+        skips: values to hand round the code, and how they are joined.
+    """
+    placed = list(_placed(recording, approximate))
+    skips = skips or {}
+    wires: dict[Value, list[int]] = {}
+    nodes = list(_wired(recording, placed, skips, wires)) or [Node("input", Identity(), (0,), (1,))]
+    graph = Graph(*nodes, source=0, sink=wires[recording.code].pop() if placed else nodes[-1].gives[0])
+    return Drawing(graph, {part.label: (part.name, part.step.manner) for part in placed})
+
+
+# What stands for each call ---------------------------------------------------------------------------------------------
+
+
+def _placed(recording: Recording, approximate: bool) -> list[_Placed]:
+    """The steps that the code needs, in order.
+
+    Where a step has no rule, the nearest module around it that keeps its shape is kept whole, and what was placed of its
+    inside is forgotten; so they are gone through once more, until all have a rule, or nothing is left to try.
+    """
+    steps: dict[Call, Step | None] = {}
+    whole: dict[Scope, _Placed] = {}
+    users = _users(recording)
+    while True:
+        placed = _once_through(recording, steps, whole)
+        blocked = next((part for part in placed if part.step is None), None)
+        if blocked is None:
+            return placed
+        call = blocked.call
+        scope = _shell(call, users, recording.code)
+        if scope is not None:
+            whole[scope] = _kept_whole(recording, scope, users)
+        else:
+            steps[call] = (_approximately(call) if approximate else None) or _without_rule(call)
+
+
+def _once_through(recording: Recording, steps: dict[Call, Step | None], whole: dict[Scope, _Placed]) -> list[_Placed]:
+    needed: set[Value] = {recording.code}
+    placed: list[_Placed] = []
+    done: set[Scope] = set()
+    for call in reversed(recording.calls):
+        shell = next((scope for scope in call.scopes if scope in whole), None)
+        if shell is not None:
+            part = whole[shell]
+            if shell not in done and part.gives[0] in needed:
+                done.add(shell)
+                placed.append(part)
+                needed.update(part.takes)
+            continue
+        if not needed.intersection(call.outputs):
+            continue
+        if call not in steps:
+            steps[call] = _step(recording, call, needed)
+        step = steps[call]
+        takes = call.inputs if step is None or step.uses is None else [call.inputs[at] for at in step.uses]
+        placed.append(_Placed(call.label, step, takes, call.outputs, call.name, call))
+        needed.update(takes)
+        if step is None:
+            break  # what stands in front of it may be kept whole together with it
+    return placed[::-1]
+
+
+def _users(recording: Recording) -> dict[Value, list[Call]]:
+    users: dict[Value, list[Call]] = {}
+    for call in recording.calls:
+        for value in call.inputs:
+            users.setdefault(value, []).append(call)
+    return users
+
+
+def _step(recording: Recording, call: Call, needed: set[Value]) -> Step | None:
+    """What the rules say; `None` where they are silent, or the batch is mixed with what one example has."""
+    used = [value for value in call.outputs if value in needed]
+    if not all(value.has_batch for value in (*call.inputs, *used)):
+        return None
+    try:
+        found = _of_module(recording, call) if call.module is not None else _of_function(call)
+    except ShapeError:  # a block that refuses what it was asked to describe
+        return None
+    step = found if isinstance(found, Step) or found is None else Step(found)
+    if step is None or not isinstance(step.hub, Block) or step.before or step.after:
+        return step
+    shape = call.inputs[step.uses[0] if step.uses else 0].shape
+    try:
+        fits = step.hub.output_shape(shape) == used[0].shape and used[0] is call.outputs[0]
+    except ShapeError:
+        fits = False
+    return step if fits else None
+
+
+def _of_function(call: Call) -> Any:
+    rule = FUNCTIONS.get(call.name)
+    return None if rule is None else rule(call)
+
+
+def _of_module(recording: Recording, call: Call) -> Block | Step | None:
+    module: Any = call.module
+    if len(set(call.inputs)) > 1:
+        return None
+    before, after = call.input_shape, call.output_shape
+    found = rule_for(module)
+    plain = call.args == (call.inputs[0],) and not call.kwargs
+    if found is not None and is_itself(module, found[0]) and plain:
+        block = found[1](module, before)
+        if block is not None and not isinstance(block, Kept):
+            return Step(block, manner="kept" if block.pointwise else "exact")
+        turned, alone = (block.turned, block.alone) if block is not None else (None, False)
+    else:
+        like = None if found is None else found[1](module, before)
+        alone = like is not None and like.pointwise
+        turned = None if like is None or before == after else _like(like, module, before, after)
+    if turned is None and before != after:
+        return None
+    arguments = _arguments(module, call.inputs[0], call.args, call.kwargs, call.result)
+    if arguments is None:
+        return None
+    settings = None if plain and call.result is None else arguments
+    kept = Kept(recording.make, call.path, turned, settings, alone, call.overwrites)
+    return Step(kept.knowing(before, after), uses=(0,), manner="kept")
+
+
+def _like(block: Block, module: Any, before: Shape, after: Shape) -> Block | None:
+    """The mirror of a layer that computes in a way of its own, and has the arguments of a kind that is known."""
+    try:
+        if block.output_shape(before) == after:
+            return block.mirror(before)
+    except ShapeError:
+        pass
+    if len(before) == len(after) > 1 and before[0] == after[0] and not isinstance(block, Conv):
+        return Resampled(before)
+    if not isinstance(block, Conv):
+        return None
+    rank = len(before) - 1
+    same = Conv(after[0], block.kernel_size, block.stride, "same", block.dilation, block.groups, block.bias)
+    if block.is_strided and same.output_shape(before) == after:
+        return same.mirror(before)
+    full = ConvTranspose(before[0], block.kernel_size, block.stride, 0, 0, block.groups, block.bias, block.dilation)
+    beyond = [m - n for m, n in zip(full.output_shape(after)[1:], before[1:], strict=True)]
+    return Chain(full, Border(((0, 0), *[(-(cells // 2), cells // 2 - cells) for cells in beyond[:rank]])))
+
+
+def _arguments(
+    module: nn.Module, x: Value, args: tuple[Any, ...], kwargs: dict[str, Any], result: int | None
+) -> Arguments | None:
+    """How to call a module with another input; `None` if it needs a tensor that is only known here."""
+
+    def other(given: Any) -> Any:
+        return Arguments.INPUT if given is x else given
+
+    args, kwargs = tree_map(other, (args, kwargs))
+    if any(isinstance(leaf, (Constant, Value)) for leaf in tree_leaves(args)):
+        return None
+    optional = {name for name, said in signature(module.forward).parameters.items() if said.default is None}
+    for name, given in kwargs.items():
+        if any(isinstance(leaf, (Constant, Value)) for leaf in tree_leaves(given)):
+            if name not in optional:
+                return None
+            kwargs = {**kwargs, name: None}
+    return Arguments(args, kwargs, result)
+
+
+def _shell(call: Call, users: dict[Value, list[Call]], code: Value) -> Scope | None:
+    """The innermost module around a call that takes one value, gives one of the same shape, and hides all between."""
+    return next((scope for scope in reversed(call.scopes) if _gives(scope, users, code) is not None), None)
+
+
+def _gives(scope: Scope, users: dict[Value, list[Call]], code: Value) -> tuple[Value, int] | None:
+    """The one value that a module gives to others, and its place among its results; `None` if it cannot be kept whole."""
+    given = [leaf for leaf in tree_leaves(scope.outputs) if isinstance(leaf, Value)]
+    inputs = set(scope.inputs)
+    if len(inputs) != 1 or not given:
+        return None
+    (x,) = inputs
+    inner = scope.calls
+    made = {value for call in inner for value in call.outputs}
+    if any(value not in made and value is not x for call in inner for value in call.inputs):
+        return None
+    leaving = {value for value in made if value is code or any(scope not in c.scopes for c in users.get(value, ()))}
+    if len(leaving) != 1:
+        return None
+    (out,) = leaving
+    leaves = tree_leaves(scope.outputs)
+    if out not in given or out.sizes != x.sizes or not out.has_batch:
+        return None
+    if _arguments(scope.module, x, scope.args, scope.kwargs, None) is None:
+        return None
+    return out, leaves.index(out)
+
+
+def _kept_whole(recording: Recording, scope: Scope, users: dict[Value, list[Call]]) -> _Placed:
+    found = _gives(scope, users, recording.code)
+    assert found is not None
+    out, place = found
+    (x,) = set(scope.inputs)
+    result = None if isinstance(scope.outputs, Value) else place
+    arguments = _arguments(scope.module, x, scope.args, scope.kwargs, result)
+    overwrites = any(call.overwrites and x in call.inputs for call in scope.calls)
+    kept = Kept(recording.make, scope.path, None, arguments, False, overwrites, "whole").knowing(x.shape, x.shape)
+    return _Placed(scope.path or "whole", Step(kept, manner="whole"), [x], [out], type(scope.module).__name__, None)
+
+
+def _approximately(call: Call) -> Step | None:
+    rule = APPROXIMATE.get(call.name)
+    if rule is None or not all(value.has_batch for value in (*call.inputs, call.outputs[0])):
+        return None
+    return rule(call)
+
+
+def _without_rule(call: Call) -> Step:
+    recorded = Recorded(call.name, call.inputs[0].shape, call.outputs[0].shape, None, *complaint(call))
+    return Step(recorded, uses=(0,))
+
+
+# The wires between -----------------------------------------------------------------------------------------------------
+
+
+def _wired(
+    recording: Recording, placed: list[_Placed], skips: dict[Value, str], wires: dict[Value, list[int]]
+) -> Iterator[Node]:
+    """Nodes for the steps: a copy where a value is used several times, blocks in front and behind where rules say so."""
+    takers: dict[Value, int] = {recording.code: 1}
+    for part in placed:
+        for value in part.takes:
+            takers[value] = takers.get(value, 0) + 1
+    numbers = count(1)
+
+    def spread(value: Value, wire: int, label: str) -> Iterator[Node]:
+        if value in skips:
+            behind = next(numbers)
+            yield Node(f"{label}_skip", Skip(skips[value]), (wire,), (behind,))
+            wire = behind
+        number = takers.get(value, 0)
+        if number == 1:
+            wires[value] = [wire]
+        else:
+            wires[value] = [next(numbers) for _ in range(number)]
+            yield Node(f"{label}_fan", Copy(number), (wire,), tuple(wires[value]))
+
+    yield from spread(recording.source, 0, "input")
+    for part in placed:
+        takes = [wires[value].pop() for value in part.takes]
+        for at, block in enumerate(part.step.before):
+            if block is not None:
+                wire = next(numbers)
+                yield Node(f"{part.label}_in{at}", block, (takes[at],), (wire,))
+                takes[at] = wire
+        hub, live = part.step.hub, [at for at, value in enumerate(part.gives) if takers.get(value)]
+        if isinstance(hub, Split) and len(live) < len(part.gives):
+            gives = yield from _only(part, hub, takes[0], live, numbers)
+        else:
+            gives = {at: next(numbers) for at in (range(len(part.gives)) if isinstance(hub, Split) else live[:1])}
+            yield Node(part.label, hub, tuple(takes), tuple(gives.values()))
+        for at, wire in gives.items():
+            if part.step.after and part.step.after[at] is not None:
+                behind = next(numbers)
+                yield Node(f"{part.label}_out{at}", part.step.after[at], (wire,), (behind,))  # type: ignore[arg-type]
+                wire = behind
+            yield from spread(part.gives[at], wire, part.label if len(gives) == 1 else f"{part.label}_out{at}")
+
+
+def _only(part: _Placed, split: Split, wire: int, live: list[int], numbers: Iterator[int]) -> Any:
+    """Slices in place of a split of which not all is used: in the mirror, what nobody used is zero."""
+    shape = part.takes[0].shape
+    inside = [next(numbers) for _ in live]
+    yield Node(f"{part.label}_parts", Copy(len(live)), (wire,), tuple(inside))
+    gives: dict[int, int] = {}
+    for at, taken in zip(live, inside, strict=True):
+        start = sum(split.sizes[:at])
+        spans = [(0, n, 1) for n in shape]
+        spans[split.axis] = (start, start + split.sizes[at], 1)
+        gives[at] = next(numbers)
+        yield Node(f"{part.label}_part{at}", Slice(tuple(spans)), (taken,), (gives[at],))
+    return gives
