@@ -11,8 +11,8 @@ from obverse.block import Block, Limit, passing, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
+from obverse.sight import Sight, through_all
 from obverse.symbols import is_symbolic, plain
-from obverse.sight import Sight, Window, composed
 
 if TYPE_CHECKING:
     import torch
@@ -147,10 +147,9 @@ class Chain(Block):
         return sum(block.multiply_adds(at) for (_, block), at in zip(self.links, self.shapes(shape), strict=False))
 
     def windows(self, shape: Shape) -> Sight:
-        seen: Sight = (Window(),) * (len(shape) - 1)
-        for (_, block), at in zip(self.links, self.shapes(shape), strict=False):
-            seen = composed(seen, block.windows(at))
-        return seen
+        shapes = self.shapes(shape)
+        steps = ((block, at, after) for (_, block), at, after in zip(self.links, shapes, shapes[1:], strict=False))
+        return list(through_all(steps, len(shape) - 1))[-1]
 
     @property
     def adjoint(self) -> bool:  # type: ignore[override]

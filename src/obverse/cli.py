@@ -395,7 +395,7 @@ def _check(asked: argparse.Namespace) -> int:
     try:
         from hypothesis import settings
 
-        from obverse.testing.kit import check_block
+        from obverse.testing import check_block
     except ImportError as error:
         raise UnreadableError(str(error)) from None
     try:

@@ -9,7 +9,6 @@ concatenation, as in reverse-mode differentiation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from obverse.arithmetic import differ
@@ -17,7 +16,7 @@ from obverse.block import Block, Limit, passing, variadic
 from obverse.errors import MirrorError, ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, shape_text
-from obverse.sight import Sight, Window, composed, united
+from obverse.sight import Sight, Window, alike, composed, united
 
 if TYPE_CHECKING:
     import torch
@@ -325,15 +324,30 @@ class Graph(Block):
 
     def windows(self, shape: Shape) -> Sight:
         """What a cell sees through any of the ways that lead to it."""
+        return self.sights(shape)[self.sink]
+
+    def sights(self, shape: Shape) -> dict[int, Sight]:
+        """What is seen of the input on every wire."""
         wires = self.wires(shape)
         seen: dict[int, Sight] = {self.source: (Window(),) * (len(shape) - 1)}
         for _, block, takes, gives in self.nodes:
+            after = wires[gives[0]][1:]
             if isinstance(block, Block):
-                sight = composed(seen[takes[0]], block.windows(wires[takes[0]]))
+                sight: Sight = composed(seen[takes[0]], block.windows(wires[takes[0]]), after)
             else:
-                sight = reduce(united, [seen[wire] for wire in takes])
+                ways = [_spread(seen[wire], wires[wire][1:], after) for wire in takes]
+                sight = ways[0]
+                for way in ways[1:]:
+                    sight = united(sight, way, after)
             seen.update(dict.fromkeys(gives, sight))
-        return seen[self.sink]
+        return seen
+
+
+def _spread(sight: Sight, before: Shape, after: Shape) -> Sight:
+    """What is seen where a single cell holds for a whole axis, as in a gate."""
+    if sight is None or before == after:
+        return sight
+    return tuple([alike(seen) if m == 1 and n != 1 else seen for seen, m, n in zip(sight, before, after, strict=True)])
 
 
 def _with_runs_turned(nodes: tuple[Node, ...]) -> list[Node]:

@@ -259,7 +259,7 @@ class Split(nn.Module):
         self.dim = dim
 
     def forward(self, x: Tensor, sizes: Sequence[int] | None = None) -> tuple[Tensor, ...]:
-        """The parts; with `sizes`, of those many channels: what was flattened has more of them where a map is larger."""
+        """The parts; with `sizes`, of so many channels: what was flattened has more where a map is larger."""
         sizes = self.sizes if sizes is None else sizes
         # one by one: what torch.split gives cannot be changed in place, as a ReLU(inplace=True) in a branch would
         starts = accumulate(sizes, initial=0)
@@ -572,8 +572,9 @@ class MaxPool(nn.Module):
         rest, place, cells = places, torch.zeros_like(places), 1
         inside = torch.ones_like(places, dtype=torch.bool)
         for size, wide, before in reversed(list(zip(sizes, padded, self.padding, strict=True))):
-            along = rest % wide - before
-            rest = torch.div(rest, wide, rounding_mode="floor")
+            lines = torch.div(rest, wide, rounding_mode="floor")
+            along = rest - lines * wide - before  # ONNX has no remainder of a free size
+            rest = lines
             inside = inside & (along >= 0) & (along < size)
             place = place + along * cells
             cells = cells * size

@@ -43,7 +43,7 @@ class Sizes:
 
     @classmethod
     def of(cls, holds: Callable[[int], bool], start: int, step: int) -> Sizes:
-        """The sizes from 1 up for which something holds, if from `start` on it repeats after `step`; as plain as can be.
+        """The sizes from 1 up for which something holds, if from `start` on it repeats after `step`; plainly.
 
         Args:
             holds: asked for the sizes below `start + step`.
@@ -84,11 +84,14 @@ class Sizes:
 
     def at_least(self, size: int) -> int | None:
         """The smallest that is no smaller than a size; `None` where there is none."""
-        found = next((member for member in self.few if member >= size), None)
+        found: int | None = next((member for member in self.few if member >= size), None)
         if found is not None or not self.residues:
             return found
         first = max(size, self.start)
-        return next(member for member in range(first, first + self.step) if member % self.step in self.residues)
+        larger: Iterator[int] = (
+            member for member in range(first, first + self.step) if member % self.step in self.residues
+        )
+        return next(larger, None)
 
     def __str__(self) -> str:
         few, rest = _as_ranges(self.few), self._rest()
@@ -135,7 +138,7 @@ class Beyond(Exception):  # noqa: N818
         self.steps = steps
 
 
-class Untold(ObverseError):
+class Untold(ObverseError):  # noqa: N818    # no mistake: a question without an answer
     """A formula that cannot be followed for all sizes at once."""
 
 

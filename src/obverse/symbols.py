@@ -56,8 +56,7 @@ def _one_floor(floor: Any) -> Any:
         rest = sympy.expand((inside - term) / share)
         if isinstance(factor, sympy.floor) and share.p == 1 and rest.is_integer:
             return _one_floor(sympy.floor(sympy.expand((factor.args[0] + rest) * share)))
-    result = sympy.floor(inside)
-    return result
+    return sympy.floor(inside)
 
 
 def formula_text(size: Any) -> str:

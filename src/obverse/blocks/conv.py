@@ -20,14 +20,14 @@ from obverse.arithmetic import (
     strided_same_padding,
     whole,
 )
-from obverse.block import Block, Limit
+from obverse.block import Block
 from obverse.blocks.reshaping import Crop
 from obverse.chain import Chain
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.settings import along, by_axis, collapsed, settle, spatial_rank
 from obverse.shapes import Shape, at_axes
-from obverse.sight import Window, halved, transposed_window
+from obverse.sight import Seen, Sight, Window, composed, floored, halved, transposed_window
 
 if TYPE_CHECKING:
     import torch
@@ -197,15 +197,14 @@ class Conv(Block):
         kernel: int = prod([axis[0] for axis in self._axes(len(shape) - 1)])
         return prod(self.output_shape(shape)) * kernel * shape[0] // self.groups
 
-    def windows(self, shape: Shape) -> tuple[Window, ...]:
+    def windows(self, shape: Shape) -> Sight:
         axes = self._axes(len(shape) - 1)
+        if self.padding_mode == "circular" and self.padding not in (0, "valid"):
+            return None  # a cell at one end sees those at the other
         if isinstance(self.padding, str):
             sized = zip(shape[1:], axes, strict=True)
             axes = tuple([(k, s, self._before(n, k, s, p, d), d) for n, (k, s, p, d) in sized])
         return tuple([Window(d * (k - 1) + 1, s, halved(d * (k - 1)) - p) for k, s, p, d in axes])
-
-    def limits(self, shape: Shape) -> tuple[Limit, ...]:
-        return _same_limits(self, [(k, s, d) for k, s, _, d in self._axes(len(shape) - 1)])
 
     def _before(self, size: Any, kernel_size: int, stride: int, padding: Any, dilation: int) -> Any:
         if padding == "same":
@@ -245,9 +244,6 @@ class _Transposed(Block):
         if self.groups != 1:
             check_groups(self, shape)
         return (self.out_channels, *by_axis(self, shape, _size_after_transposed, self._axes(rank)))
-
-    def limits(self, shape: Shape) -> tuple[Limit, ...]:
-        return _same_limits(self, [(k, s, d) for k, s, _, _, d in self._axes(len(shape) - 1)])
 
     def mirror(self, shape: Shape) -> Block:
         self.output_shape(shape)
@@ -393,7 +389,7 @@ class ResizeConv(_Transposed):
     def multiply_adds(self, shape: Shape) -> int:
         return prod(self.output_shape(shape)[1:]) * prod(self.parameter_shapes(shape)["weight"])
 
-    def windows(self, shape: Shape) -> tuple[Window, ...]:
+    def windows(self, shape: Shape) -> Sight:
         return tuple(_window_resized(*axis) for _, axis in self._sizes(shape))
 
 
@@ -517,12 +513,13 @@ def cells_behind(kernel_size: int, stride: int, padding: Any, output_padding: in
     return max(-(-short // stride), 0)
 
 
-def _window_resized(kernel_size: int, stride: int, padding: int, _: int, dilation: int) -> Window:
+def _window_resized(kernel_size: int, stride: int, padding: int, _: int, dilation: int) -> Window | Seen:
     reach = extent_of(kernel_size, dilation) - 1
     if stride == 1:
         return transposed_window(reach, stride, padding)
     # cell j takes ⌊(2 j + 2 p - reach - 1 + s) / 2 s⌋, and its window runs from j - ⌊reach / 2⌋ to j + ⌈reach / 2⌉
-    return Window(-(-reach // stride) + 1, Fraction(1, stride), Fraction(reach % 2 + 2 * padding - reach, 2 * stride))
+    nearest = floored(Fraction(1, stride), Fraction(2 * padding - reach - 1 + stride, 2 * stride))
+    return composed((nearest,), (Window(reach + 1, 1, Fraction(reach % 2, 2)),))[0]  # type: ignore[index]
 
 
 def _size_after_transposed(
@@ -552,13 +549,6 @@ def check_groups(block: Any, shape: Shape) -> None:
         raise block.refuse(
             shape, f"groups={groups} does not divide {' and '.join(undivided)}.", f"Give it groups={fits}."
         )
-
-
-def _same_limits(block: Any, axes: list[tuple[int, int, int]]) -> tuple[Limit, ...]:
-    if block.padding != "same" or all(s <= extent_of(k, d) for k, s, d in axes):
-        return ()
-    why = "torch.export cannot trace padding='same' with a stride beyond what the kernel spans"
-    return (Limit("export", f"{block!r}: {why}. Give it a kernel of at least the stride."),)
 
 
 def _check_padding(block: Any, choices: tuple[str, ...]) -> None:

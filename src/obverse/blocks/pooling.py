@@ -7,13 +7,13 @@ from fractions import Fraction
 from math import gcd, prod
 from typing import TYPE_CHECKING, Any, Literal
 
-from obverse.arithmetic import differ, extent_of, pool_output_size, whole
+from obverse.arithmetic import differ, extent_of, pool_output_size, whole, window_of
 from obverse.block import Block, Limit
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.settings import along, by_axis, check_number, settle, spatial_rank
 from obverse.shapes import Shape, shape_text
-from obverse.sight import Window, halved, transposed_window
+from obverse.sight import Seen, Sight, Window, _plain, floored, halved, transposed_window
 
 if TYPE_CHECKING:
     import torch
@@ -238,12 +238,11 @@ class NearestUnpool(Block):
         axes = [(k, s, p, d) for k, s, p, d, _ in pool_axes(self, len(shape) - 1)]
         return modules.NearestUnpool(self.size, axes)
 
-    def windows(self, shape: Shape) -> tuple[Window, ...]:
+    def windows(self, shape: Shape) -> Sight:
         if self.kernel_size is None:
-            return tuple([Window(1, *_scaled(n, m)) for n, m in zip(shape[1:], self.size, strict=True)])
-        # cell 0 takes window p // s, and a window serves s cells in turn
-        axes = pool_axes(self, len(shape) - 1)
-        return tuple(Window(1, Fraction(1, s), Fraction(2 * p + 1 - s, 2 * s)) for _, s, p, _, _ in axes)
+            sizes = zip(shape[1:], self.size, strict=True)
+            return tuple([floored(Fraction(n, m), Fraction(0)) for n, m in sizes])
+        return tuple([_covering(*axis) for axis in pool_axes(self, len(shape) - 1)])
 
 
 @dataclass(frozen=True, repr=False)
@@ -422,7 +421,7 @@ class _Adaptive(Block):
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         after = self.output_shape(shape)[1:]
-        return tuple([Window(_longest(n, o), *_scaled(o, n)) for n, o in zip(shape[1:], after, strict=True)])
+        return tuple([spread_window(n, o) for n, o in zip(shape[1:], after, strict=True)])
 
 
 @dataclass(frozen=True, repr=False)
@@ -455,15 +454,22 @@ class AdaptiveMaxPool(_Adaptive):
     """
 
 
-def _longest(size: int, windows: int) -> int:
-    """Cells of the longest window, from ⌊j n / o⌋ to ⌈(j + 1) n / o⌉."""
-    # j n mod o takes every multiple of gcd(n, o) below o, and the largest of them makes the longest window
-    return -(-(size + windows - gcd(size, windows)) // windows)
+def spread_window(size: int, windows: int) -> Window:
+    """What adaptive pooling's windows see, from ⌊j n / o⌋ to ⌈(j + 1) n / o⌉ - 1."""
+    span = Fraction(size + windows - 2, windows)
+    return Window(span + 1, _plain(Fraction(size, windows)), Fraction(size - windows, 2 * windows))
 
 
-def _scaled(size: int, after: int) -> tuple[Fraction, Fraction]:
-    """Stride and centre where `size` cells are spread evenly over `after`."""
-    return Fraction(size, after), Fraction(size - after, 2 * after)
+def _covering(kernel_size: int, stride: int, padding: int, dilation: int, _: bool) -> Window | Seen:
+    """The window that a cell takes its value from, the last one that covers it."""
+    if dilation == 1:
+        return floored(Fraction(1, stride), Fraction(padding, stride))
+    turns = dilation // gcd(
+        stride, dilation
+    )  # windows later it is the same again; the first ones have others before them
+    cells = range(turns * stride, 2 * turns * stride)
+    found = [window_of(cell, 3 * turns + padding + 1, kernel_size, stride, padding, dilation) - turns for cell in cells]
+    return Seen(_plain(Fraction(1, stride)), tuple(found), tuple(found))
 
 
 def check_unpooled(block: Block, shape: Shape, sizes: tuple[Any, ...], pool: Block) -> None:
