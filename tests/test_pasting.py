@@ -31,6 +31,8 @@ from obverse import (
 from obverse.pasting import pytorch_code
 from obverse.testing.strategies import DRAWN, blocks_with_shapes, chains_with_shapes, graphs, shapes
 
+# PyTorch says once that its own "same" copies; obverse's module pads for itself, what is pasted is PyTorch's
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 few = settings(max_examples=max(settings.default.max_examples // 5, 10))  # every one builds two models
 
 
