@@ -19,11 +19,13 @@ from obverse.chain import Chain
 from obverse.config import MOST_PARAMETERS, AutoencoderConfig, check_number, to_config
 from obverse.decoder import counterparts, mirror
 from obverse.errors import ConfigError, ShapeError
+from obverse.habits import learnable
 from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
 from obverse.rewrite import Skips, with_skips, with_upsampling
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
 from obverse.solving import from_shapes
+from obverse.starts import start
 from obverse.tying import tie
 
 if TYPE_CHECKING:
@@ -192,6 +194,7 @@ class Decoder(Steps):
         *,
         output: Block | None = None,
         upsampling: Style = "transpose",
+        literal: bool = True,
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -200,7 +203,8 @@ class Decoder(Steps):
         self.output = output
         self.borrowed: frozenset[str] = frozenset()
         self.output_shape = as_shape(input_shape)
-        self.encoder_block = as_chain(with_upsampling(as_chain(encoder), self.output_shape, upsampling))
+        styled = with_upsampling(as_chain(encoder), self.output_shape, upsampling)
+        self.encoder_block = as_chain(styled if literal else learnable(styled, self.output_shape))
         self.input_shape = self.encoder_block.output_shape(self.output_shape)
         self.block = decoder_of(self.encoder_block, self.output_shape, output)
         restored = self.block.output_shape(self.input_shape)
@@ -210,6 +214,8 @@ class Decoder(Steps):
                 "Give an output that keeps the shape, such as Sigmoid().",
             )
         super().__init__(grow_all(self.block, self.input_shape, device, dtype))
+        if not literal:
+            start(self)
 
     @cached_property
     def plan(self) -> Plan:

@@ -146,6 +146,9 @@ class Wired(nn.Module):
                 joined = self._joined(block, part, [values.pop(wire) for wire in takes])
                 values.update(zip(gives, joined, strict=True))
                 continue
+            if part is not None and hasattr(block, "invoke"):  # a module that is called in a way of its own
+                values[gives[0]] = block.invoke(self._at(part.path), values.pop(takes[0]))
+                continue
             here = None if shapes is None else (block, shapes[takes[0]])
             if part is None or _form(block) != _form(part.block):  # at this size something else is done here
                 shape = tuple(values[takes[0]].shape[1:])
@@ -165,6 +168,10 @@ class Wired(nn.Module):
         if part is None or block != part.block:
             module = block.build()
         return module(*values)  # type: ignore[no-any-return]
+
+    def part(self, name: str) -> nn.Module:
+        """The module of a node."""
+        return self._at(self._parts[name].path)
 
     def _at(self, path: tuple[str, ...]) -> nn.Module:
         module: Any = self
