@@ -75,8 +75,9 @@ def mirror(
     """
     shape = as_shape(input_shape)
     if not isinstance(block, Block):
-        if type(block).__module__.partition(".")[0] == "builtins" or not hasattr(block, "named_modules"):
-            Chain(block)  # which refuses what is no block
+        if not hasattr(block, "named_modules"):
+            as_block: Any = block
+            Chain(as_block)  # which refuses what is no block
         from obverse.lifting.model import decoder_of_module
 
         return decoder_of_module(block, shape, until=until, approximate=approximate, upsampling=upsampling)
@@ -135,7 +136,9 @@ def _pointwise_end(nodes: list[Node], wire: int, is_first: bool) -> Node | None:
 
 def _with_bias(chain: Chain) -> Chain:
     """A chain whose last layer has a bias: the last block that may have one, if only cells are moved behind it."""
-    last = next((block for _, block in reversed(chain.links) if hasattr(block, "bias") or isinstance(block, Graph)), None)
+    last = next(
+        (block for _, block in reversed(chain.links) if hasattr(block, "bias") or isinstance(block, Graph)), None
+    )
     if last is None:
         return chain
     biased = _graph_with_bias(last) if isinstance(last, Graph) else _biased(last)

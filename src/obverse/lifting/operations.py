@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
@@ -411,5 +410,3 @@ class Scale(_WithParameter):
 
     def windows(self, shape: Shape) -> Any:
         return None
-
-
