@@ -29,8 +29,22 @@ from obverse import (
     ReLU,
     ShapeError,
     Sigmoid,
+    Skip,
 )
-from obverse.drawing import hourglass, loss_curves, reconstructions
+from obverse.drawing import (
+    code_walk,
+    convolution,
+    convolution_film,
+    hourglass,
+    loss_curves,
+    overlap_map,
+    pictures,
+    receptive_fields,
+    reconstructions,
+    remainder_fan,
+    size_ladder,
+    transposed_convolution,
+)
 from obverse.training import Epoch, History
 
 TUTORIAL = Chain(
@@ -106,7 +120,7 @@ def test_the_tutorials_sizes_are_seen_and_written():
     half = [slab.get_height() for slab in slabs[:4]]
     assert half == pytest.approx([slab.get_height() for slab in slabs[:2:-1]])
     assert half[0] < half[3] < half[1] < half[2]  # 1, 12, 16, 32 channels
-    shapes = [text for text in texts_of(figure) if text[0].isdigit() and "×" in text]
+    shapes = [text for text in texts_of(figure) if text[0].isdigit() and text.count("×") == 2]
     assert shapes == ["1×28×28", "16×14×14", "32×7×7", "12×1×1", "32×7×7", "16×14×14", "1×28×28"]
     assert "code: 12 numbers for 784, 65 to 1" in texts_of(figure)
 
@@ -128,6 +142,24 @@ def test_vectors_are_as_wide_as_they_are_long():
 def test_bent_widths_are_announced():
     assert "widths are square roots" in texts_of(hourglass(autoencoder("sound")))
     assert "widths are square roots" not in texts_of(hourglass(autoencoder("tutorial")))
+
+
+def test_what_an_encoders_cells_see_is_written_and_what_goes_round_the_code_is_drawn():
+    stage = (Conv(8, 3, stride=2, padding=1), Skip())
+    model = Autoencoder(Chain(*stage, *stage, *stage, Conv(4, 3)), (1, 28, 29), device="meta")
+    figure = hourglass(model)
+    assert_legible(figure)
+    texts = texts_of(figure)
+    for step in model.encoder.plan.steps:
+        assert f"{step.receptive_field[0]}×{step.receptive_field[1]}" in texts
+    ways = [line for line in figure.axes[0].lines if line.get_gid() == "round"]
+    given = [step for step in model.encoder.plan.steps if step.block.around == "gives"]
+    assert len(ways) == len(given) == 3
+    assert [f"{step.block.numbers_around(step.input_shape):,}" in texts for step in given] == [True] * len(given)
+    spans = sorted((max(way.get_ydata()), min(way.get_ydata()), min(way.get_xdata())) for way in ways)
+    for (high, low, x), (outer_high, outer_low, outer_x) in itertools.pairwise(spans):
+        assert outer_low < low < high < outer_high  # one within the other, each further out
+        assert outer_x < x
 
 
 def test_two_plans_are_as_good_as_a_model():
@@ -214,7 +246,22 @@ PICTURES = {
     "hourglass": lambda **how: hourglass(autoencoder("tutorial"), **how),
     "loss": lambda **how: loss_curves(history_of([0.2, 0.1], [0.3, 0.2]), **how),
     "reconstructions": lambda **how: reconstructions(torch.rand(10, 1, 9, 9), torch.rand(10, 1, 9, 9), **how),
+    "skips": lambda **how: hourglass(autoencoder("tutorial", skips="concat"), **how),
+    "convolution": lambda **how: convolution((6, 5), (3, 2), 2, (1, 0), **how),
+    "row": lambda **how: convolution(11, 3, 3, 1, 2, **how),
+    "transposed": lambda **how: transposed_convolution((3, 3), 3, 2, 1, 1, **how),
+    "film": lambda **how: convolution_film((5, 5), 3, 2, **how).figure,
+    "fan": lambda **how: remainder_fan(14, 3, 2, 1, **how),
+    "map": lambda **how: overlap_map((5, 5), 3, 2, 1, **how),
+    "fields": lambda **how: receptive_fields(TUTORIAL.plan((1, 28, 28)), **how),
+    "ladder": lambda **how: size_ladder(TUTORIAL, (1, 27, 31), (1, 28, 28), **how),
+    "pictures": lambda **how: pictures(torch.rand(5, 3, 8, 9), columns=3, labels="abcde", **how),
+    "walk": lambda **how: code_walk(tiny(), torch.rand(2, 1, 9, 9), torch.rand(2, 1, 9, 9), **how),
 }
+
+
+def tiny():
+    return Autoencoder(Chain(Conv(2, 3, stride=2)), (1, 9, 9), output=Sigmoid())
 
 
 def luminance(colour):
@@ -227,13 +274,19 @@ def luminance(colour):
 def test_words_stand_out_from_their_ground(name, theme):
     """A contrast of 3 at least (WCAG 2.2, for large and for bold text); what is plain and small has 4.5."""
     figure = PICTURES[name](theme=theme)
-    ground = luminance(figure.get_facecolor())
-    assert (ground > 0.5) == (theme == "light")
+    paper = luminance(figure.get_facecolor())
+    assert (paper > 0.5) == (theme == "light")
     for text in figure.findobj(mpl.text.Text):
         if text.get_text():
+            ground = luminance(mpl.colors.to_rgb(text.get_gid())) if text.get_gid() else paper  # text on a painted cell
             light, dark = sorted((luminance(mpl.colors.to_rgb(text.get_color())), ground), reverse=True)
             bold = text.get_fontweight() == "bold"
             assert (light + 0.05) / (dark + 0.05) >= (3 if bold else 4.5), (text.get_text(), text.get_color())
+
+
+@pytest.mark.parametrize("name", sorted(set(PICTURES) - {"loss", "film"}))
+def test_every_word_of_every_picture_can_be_read(name):
+    assert_legible(PICTURES[name]())
 
 
 @pytest.mark.parametrize("name", PICTURES)

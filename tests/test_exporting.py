@@ -1,5 +1,7 @@
 """Models that leave Python: torch.export, ONNX and torch.compile, each with free batch and free sizes."""
 
+import re
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from obverse import (
     Autoencoder,
     AvgPool,
     BatchNorm,
+    Block,
     Chain,
     Conv,
     ConvTranspose,
@@ -66,6 +69,7 @@ BLOCKS = {
     "residual with a stride": Residual(Chain(Conv(8, 3, stride=2, padding=1), ReLU())),
     "parallel": Parallel(Conv(4, 1), Conv(4, 3, padding=1), join="concat"),
     "skip": Chain(Skip(), Conv(4, 3, stride=2, padding=1)),
+    "flattened": Chain(Flatten(), ReLU()),
     "nested": Chain(Chain(ReLU(), Conv(4, 3)), Chain(Conv(4, 3, stride=2))),
 }
 SIZES = [(24, 24), (25, 30), (33, 27)]
@@ -109,7 +113,9 @@ def test_onnx_gives_eager_numbers_at_every_size(name, tmp_path):
     check(lambda x: [torch.from_numpy(out) for out in session.run(None, {given: x.numpy()})], model, SIZES)
 
 
-@pytest.mark.parametrize("name", ["same with a stride", "max pool with indices", "residual with a stride", "nested"])
+@pytest.mark.parametrize(
+    "name", ["same with a stride", "max pool with indices", "residual with a stride", "nested", "flattened"]
+)
 def test_it_compiles_without_graph_breaks_or_a_recompile_from_size_to_size(name):
     from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -165,14 +171,42 @@ def test_it_leaves_the_model_in_the_mode_it_was_in():
 
 def test_adaptive_pooling_to_more_than_a_cell_is_refused_for_onnx_by_name(tmp_path):
     model = model_of(AdaptiveAvgPool(3))
-    with pytest.raises(ObverseError, match=r"block 1, AdaptiveAvgPool\(3\)"):
+    with pytest.raises(ObverseError, match=r"encoder, block 1: AdaptiveAvgPool\(3\)"):
         export(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_plan_says_cannot_be_traced_is_refused_by_name():
+    model = model_of(AdaptiveMaxPool((None, 2)))
+    said = "1: AdaptiveMaxPool((None, 2)): torch.export fixes the sizes that adaptive pooling shall keep."
+    assert any(note.startswith(said) for note in model.encoder.plan.notes)
+    with pytest.raises(ObverseError, match=re.escape(f"encoder, block {said}")):
+        export(model)
+
+
+def test_it_is_refused_by_name_within_branches(tmp_path):
+    model = model_of(Residual(AdaptiveAvgPool(3), Chain(ReLU(), AdaptiveAvgPool((3, 3)))))
+    assert len(model.encoder.plan.notes) == 2
+    with pytest.raises(ObverseError, match=r"encoder, block 1: body: AdaptiveAvgPool\(3\)"):
+        export(model, tmp_path / "model.onnx")
+
+
+class Counted(Block):
+    """A block that asks a size, as a plugin may."""
+
+    pointwise = True
+
+    def build(self, shape):
+        class Module(torch.nn.Module):
+            def forward(self, x):
+                return x if int(x.sum()) > 0 else -x
+
+        return Module()
+
+
 def test_what_pytorch_cannot_trace_is_refused_with_the_cause():
-    with pytest.raises(ObverseError, match="a stride beyond the kernel's extent") as error:
-        export(model_of(Conv(4, 2, stride=3, padding="same")))
+    with pytest.raises(ObverseError, match="cannot trace this model") as error:
+        export(model_of(Counted()))
     assert error.value.__cause__ is not None
 
 

@@ -16,6 +16,7 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 from obverse.errors import ShapeError
+from obverse.symbols import is_symbolic
 
 __all__ = [
     "ConvSettings",
@@ -61,6 +62,17 @@ def whole(name: str, value: Any, minimum: int | None = None) -> Any:
 def _is_array(value: Any) -> bool:
     """Whether it is one of numpy's or PyTorch's values, and no integer."""
     return hasattr(value, "dtype") and not isinstance(value, Integral)
+
+
+def differ(one: Any, other: Any) -> bool:
+    """Whether two sizes are certainly not the same; of two formulas written with symbols that is never said.
+
+    >>> differ(7, 8), differ(7, 7)
+    (True, False)
+    """
+    if type(one) is type(other) is int:
+        return bool(one != other)
+    return (one != other) is True and not (is_symbolic(one) or is_symbolic(other))
 
 
 def extent_of(kernel_size: Any, dilation: Any = 1) -> Any:
@@ -338,8 +350,9 @@ def strided_same_padding(input_size: Any, kernel_size: int, stride: int = 1, dil
     total = ((input_size + stride - 1) // stride - 1) * stride + extent - input_size
     if extent == 1:
         return 0, 0
-    if extent < stride:  # max(total, 0), without asking a symbol for its sign: here -s < total < s
-        total = total * ((total + stride) // stride)
+    if extent < stride:  # max(total, 0) as a sum of floors: no symbol is asked for its sign, and none is multiplied
+        last = input_size - 1
+        total = extent - 1 - sum((last + stride - cell) // stride - last // stride for cell in range(1, extent))
     return total // 2, total - total // 2
 
 
@@ -351,7 +364,7 @@ def check_border(mode: str, size: Any, before: Any, after: Any) -> None:
     """
     if mode not in ("reflect", "circular"):
         return
-    wanted = max(before, after)
+    wanted = max(before, after) if type(before) is type(after) is int else after  # of symbols the larger one
     needed = wanted + (mode == "reflect")
     if (size < needed) is True:
         raise ShapeError(

@@ -7,37 +7,80 @@ A block is a value. It holds settings, no weights, and knows three things:
 * `build(shape)`: its `torch.nn.Module`.
 
 A *shape* is what one example has, without the batch: `(C, *spatial)`, such as `(1, 28, 28)`. Channels and the number of
-dimensions are never written into a block, since the shape tells them.
+dimensions are never written into a block, since the shape tells them. Write a block as one frozen dataclass.
 
-Write a block as one frozen dataclass:
+**One that keeps every shape** says so, and builds its module:
 
 ```python
 from dataclasses import dataclass
 from obverse import Block
 
 @dataclass(frozen=True, repr=False)
-class Double(Block):
-    pointwise = True    # every shape stays, so there is nothing else to say
+class Clamp(Block):    # numbers kept between two bounds
+    least: float = 0.0
+    most: float = 1.0
+
+    pointwise = True
 
     def build(self, shape):
         from torch import nn
 
-        class Doubled(nn.Module):
-            def forward(self, x):
-                return 2 * x
-
-        return Doubled()
+        return nn.Hardtanh(self.least, self.most)
 ```
+
+**One that changes shapes** says how, and what takes them back, often another block in one line:
+
+```python
+from obverse import Crop
+
+@dataclass(frozen=True, repr=False)
+class Border(Block):    # zeros around every spatial axis
+    width: int = 1
+
+    adjoint = True
+
+    def output_shape(self, shape):
+        return (shape[0], *(size + 2 * self.width for size in shape[1:]))
+
+    def mirror(self, shape):
+        return Crop(self.width)
+
+    def build(self, shape):
+        from torch import nn
+
+        pads = {2: nn.ZeroPad1d, 3: nn.ZeroPad2d, 4: nn.ZeroPad3d}
+        return pads[len(shape)](self.width)
+```
+
+That is all that a block needs in order to be composed, planned, mirrored, drawn, saved and built. The other methods of
+`Block` have a default, and are there to say more: what it costs (`parameter_shapes`, `multiply_adds`), what a cell sees
+(`windows`), what a reader of a plan should know (`notes`), what it hands round the code (`around`, `numbers_around`).
+
+**Refuse** a shape that the module cannot take: `raise self.refuse(shape, "an odd size.", "Put Pad((0, 1)) in front.")`.
+
+**Devices and dtypes** need nothing: whoever builds a model builds each block under `torch.device(...)` and casts it.
+Make tensors in `build` with torch's own functions, and in `forward` from the input. A `build` that makes large weights
+can take `device=None` and `dtype=None` as keywords, as the built-in ones do.
+
+**Any size.** One built model runs at every size, so its modules keep no size from `build`. Where the size that comes
+out is not settled by the input, as in a mirror that must be told whether 27 or 28 cells went in,
+`forward(x, size=None)` takes the spatial sizes to give; without them it gives the planned ones.
+
+**Several inputs.** A block has one input and one output. Where values meet or part, a `Junction` stands (`Sum`,
+`Concat`, `Copy`, `Split`), and a `Graph` wires blocks and junctions together; a graph is a block. See `obverse.graph`.
+
+When the class is made it is looked at: one that is not `pointwise` and lacks `output_shape` or `mirror` is refused. All
+else is tried by `obverse.testing.check_block(Border)`: every law, on small shapes that the block takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
-from obverse.errors import ShapeError
+from obverse.errors import ConfigError, ShapeError
 from obverse.shapes import Shape, as_shape, shape_text
 from obverse.sight import ITSELF, Sight
 
@@ -46,7 +89,23 @@ if TYPE_CHECKING:
 
     from obverse.chain import Chain
 
-__all__ = ["Block", "passing", "variadic"]
+__all__ = ["Block", "Limit", "keywords", "passing", "variadic"]
+
+
+class Limit(NamedTuple):
+    """What cannot be done with a module outside of Python.
+
+    >>> from obverse import AdaptiveAvgPool
+    >>> [limit.way for limit in AdaptiveAvgPool(3).limits((8, 28, 28))], AdaptiveAvgPool(1).limits((8, 28, 28))
+    (['onnx'], ())
+
+    Attributes:
+        way: what fails: `"onnx"`, or `"export"`, which is `torch.export` and with it ONNX.
+        reason: a sentence, with what to do instead.
+    """
+
+    way: Literal["export", "onnx"]
+    reason: str
 
 
 class Block:
@@ -70,14 +129,19 @@ class Block:
         around: how its module uses what goes round the code: it `"gives"` (an encoder's part), `"takes"` (its
             mirror's part), or neither. Such a module has `forward(x, around=None)`, a list to append to or to pop from.
         adjoint: the block is linear apart from its bias, and its mirror with the same weights is its transpose.
+        flags: names of the arguments that are true or false; read from the annotations.
     """
 
     pointwise: ClassVar[bool] = False
     adjoint: bool = False
     around: Literal["", "gives", "takes"] = ""
+    flags: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # read once, and not from dataclasses.fields: blocks are made while the compiler looks on, which cannot follow it
+        annotated = cls.__dict__.get("__annotations__", {})
+        cls.flags = (*cls.flags, *[name for name, kind in annotated.items() if kind in ("bool", bool)])
         if cls.pointwise:
             return
         missing = [name for name in ("output_shape", "mirror") if getattr(cls, name) is getattr(Block, name)]
@@ -119,8 +183,16 @@ class Block:
         """For every spatial axis what one cell sees; `None` if a cell sees everything, or axes are mixed."""
         return (ITSELF,) * (len(shape) - 1) if self.pointwise else None
 
+    def remainders(self, shape: Shape) -> tuple[int, ...]:
+        """The cells that its strides left over, which its mirror must be told: one number for every stride in it."""
+        return ()
+
     def notes(self, shape: Shape) -> tuple[str, ...]:
         """What a plan says about it under its table, a sentence each."""
+        return ()
+
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        """What PyTorch cannot do with its module outside of Python, or does wrongly; a plan says it with the notes."""
         return ()
 
     def numbers_around(self, shape: Shape) -> int:
@@ -134,6 +206,26 @@ class Block:
     def refuse(self, shape: Shape, reason: str, repair: str = "", nearest: str = "") -> ShapeError:
         """The error to raise for a shape: it names the block and the shape before the reason."""
         return ShapeError(reason, repair, nearest, where=f"{self!r} at {shape_text(shape)}")
+
+    def to_config(self) -> dict[str, Any]:
+        """The block as plain values, for JSON and TOML; see `obverse.config.to_config`."""
+        from obverse.config import to_config
+
+        return to_config(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, plugins: Collection[str] | None = None) -> Self:
+        """The block that a config describes, one of this class; see `obverse.config.from_config`.
+
+        Raises:
+            ConfigError: for anything else.
+        """
+        from obverse.config import from_config
+
+        block = from_config(config, plugins=plugins)
+        if isinstance(block, cls):
+            return block
+        raise ConfigError(f"the config describes {block!r:.80}, no {cls.__name__}.", "Read it with Block.from_config.")
 
     def __rshift__(self, other: Block) -> Chain:
         """`a >> b` composes as `Chain(a, b)` does, without nesting what is already a chain."""
@@ -159,11 +251,18 @@ def variadic() -> Any:
     return field(metadata={"variadic": True})
 
 
+def keywords() -> Any:
+    """A field of a block that is written as separate keyword arguments: sorted pairs of names and values."""
+    return field(default=(), metadata={"keywords": True})
+
+
 def _arguments(block: Block) -> Iterable[str]:
     for argument in fields(block):  # type: ignore[arg-type]    # every block is a dataclass
         value = getattr(block, argument.name)
         if argument.metadata.get("variadic"):
             yield from map(repr, value)
+        elif argument.metadata.get("keywords"):
+            yield from (f"{name}={each!r}" for name, each in value)
         elif is_required(argument):
             yield repr(value)
         elif value != default_of(argument):

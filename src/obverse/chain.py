@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from obverse.block import Block, passing, variadic
+from obverse.acceptance import Acceptance, accepts, nearest_taken
+from obverse.block import Block, Limit, passing, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
-from obverse.sight import Sight, Window, composed
+from obverse.sight import Sight, through_all
+from obverse.symbols import is_symbolic, plain
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +91,8 @@ class Chain(Block):
         """
         shape = as_shape(shape)
         shapes = [shape]
+        if any(map(is_symbolic, shape)):
+            return self._formulas(shape)
         try:
             for _, block in self.links:
                 shape = block.output_shape(shape)
@@ -98,6 +102,18 @@ class Chain(Block):
         else:
             return shapes
         raise ShapeError(lambda: _explained(self, shapes, refused))
+
+    def _formulas(self, shape: Shape) -> list[Shape]:
+        """The shapes as formulas, each made plain before the next is made of it."""
+        shapes = [shape]
+        for place, block in self.links:
+            try:
+                shapes.append(tuple(map(plain, block.output_shape(shapes[-1]))))
+            except TypeError:
+                raise ShapeError(
+                    f"block {place}, {block!r}, gives a size that is no formula of whole numbers.", "Give numbers."
+                ) from None
+        return shapes
 
     def output_shape(self, shape: Shape) -> Shape:
         return self.shapes(shape)[-1]
@@ -131,10 +147,9 @@ class Chain(Block):
         return sum(block.multiply_adds(at) for (_, block), at in zip(self.links, self.shapes(shape), strict=False))
 
     def windows(self, shape: Shape) -> Sight:
-        seen: Sight = (Window(),) * (len(shape) - 1)
-        for (_, block), at in zip(self.links, self.shapes(shape), strict=False):
-            seen = composed(seen, block.windows(at))
-        return seen
+        shapes = self.shapes(shape)
+        steps = ((block, at, after) for (_, block), at, after in zip(self.links, shapes, shapes[1:], strict=False))
+        return list(through_all(steps, len(shape) - 1))[-1]
 
     @property
     def adjoint(self) -> bool:  # type: ignore[override]
@@ -149,9 +164,34 @@ class Chain(Block):
     def numbers_around(self, shape: Shape) -> int:
         return sum(block.numbers_around(at) for (_, block), at in zip(self.links, self.shapes(shape), strict=False))
 
+    def remainders(self, shape: Shape) -> tuple[int, ...]:
+        links = zip(self.links, self.shapes(shape), strict=False)
+        return tuple([cells for (_, block), at in links for cells in block.remainders(at)])
+
     def notes(self, shape: Shape) -> tuple[str, ...]:
         links = zip(self.links, self.shapes(shape), strict=False)
         return tuple(f"{place}: {note}" for (place, block), at in links for note in block.notes(at))
+
+    def accepts(self, shape: Sequence[int | None]) -> Acceptance:
+        """Which sizes it takes along the axes that are `None`, which leave no remainder, and which share a code.
+
+        >>> from obverse import Conv, PixelUnshuffle
+        >>> accepted = Chain(Conv(8, 4), PixelUnshuffle(2)).accepts((1, None, 29))
+        >>> print(accepted.axes[0].accepted)
+        n ≡ 1 mod 2, n ≥ 5
+
+        For all sizes at once, and exactly: as ranges and congruences.
+
+        Raises:
+            ShapeError: where it cannot be said so, since one axis goes into the size of another.
+        """
+        return accepts(self, shape)
+
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        links = zip(self.links, self.shapes(shape), strict=False)
+        return tuple(
+            Limit(way, f"{place}: {reason}") for (place, block), at in links for way, reason in block.limits(at)
+        )
 
     def all_convolutional(self, input_shape: Shape | None = None) -> Chain:
         """The chain with every pooling replaced by a strided convolution of the same arithmetic, so that shapes stay.
@@ -226,7 +266,7 @@ def _explained(chain: Chain, shapes: list[Shape], error: ShapeError) -> ShapeErr
     at = len(shapes) - 1
     first = max(at - MOST_SHOWN + 1, 0)
     path = ("… → " if first else "") + " → ".join(map(shape_text, shapes[first:]))
-    near = _nearest(chain, shapes[0], at) if error.nearest or not error.repair else ""
+    near = _nearest(chain, shapes[0], at)
     advice = ShapeError("", error.repair, near).advice() or error.advice()
     lines = [f"shapes so far: {path} → ?", *_fault(chain.links[at], shapes[-1], error, advice)]
     for link, shape, later in _further_faults(chain, at, shapes[-1]):
@@ -276,12 +316,24 @@ def _listed(chain: Chain) -> str:
 def _nearest(chain: Chain, shape: Shape, failed: int) -> str:
     """The nearest larger input that passes the link that failed, and that passes the whole chain."""
     blocks = [block for _, block in chain.links]
-    passing = _grown(blocks[: failed + 1], shape)
+    passing = _larger(blocks[: failed + 1], shape)
     if passing is None:
         return ""
-    whole = _grown(blocks, passing)
-    beyond = f" ({shape_text(whole[1:])} for the whole chain)" if whole and whole != passing else ""
-    return f"an input of at least {shape_text(passing[1:])}{beyond}"
+    whole = _larger(blocks, passing[0])
+    beyond = f" ({shape_text(whole[0][1:])} for the whole chain)" if whole and whole[0] != passing[0] else ""
+    all_larger = passing[1] and (whole is None or whole[1])
+    return f"an input of {'at least ' * all_larger}{shape_text(passing[0][1:])}{beyond}"
+
+
+def _larger(blocks: list[Block], shape: Shape) -> tuple[Shape, bool] | None:
+    """The nearest larger shape that blocks take, and whether they take all that are larger still."""
+    if len(shape) == 1:
+        return None
+    found = nearest_taken(Chain(*blocks), shape, max(TRIES // len(blocks), 100))
+    if found is not None and _passes(blocks, found[0]):
+        return found
+    grown = _grown(blocks, shape)  # sizes that depend on each other are tried together
+    return None if grown is None else (grown, False)
 
 
 TRIES = 5_000

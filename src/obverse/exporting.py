@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch._dynamo.exc import UserError
 from torch.fx.experimental import _config as tracing
 
 from obverse.chain import Chain
 from obverse.errors import ObverseError, ShapeError
 from obverse.model import Autoencoder, accept
-from obverse.shapes import Shape, shape_text
+from obverse.shapes import Shape
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -40,7 +39,9 @@ def export(model: Autoencoder, path: str | Path | None = None) -> ExportedProgra
     It gives PyTorch the sizes that are free, takes care that a size of 1 stays free (a code of 1×1, say), and writes
     what the ending of `path` says: `.pt2` for `torch.export.load`, `.onnx` for everything that runs ONNX.
 
-    Sizes stay as planned along axes where a weight depends on them (a `Linear` after `Flatten`).
+    Sizes stay as planned along axes where a weight depends on them (a `Linear` after `Flatten`). Where an operation of
+    PyTorch's tells a single cell from several, they begin where there are several: the program's inputs say so. What
+    cannot leave Python at all, a plan says under its table.
 
     Raises:
         ObverseError: for an ending that is neither, for blocks that ONNX would get wrong, and for what PyTorch cannot
@@ -50,51 +51,79 @@ def export(model: Autoencoder, path: str | Path | None = None) -> ExportedProgra
     target = None if path is None else Path(path)
     if target is not None and target.suffix not in (".pt2", ".onnx"):
         raise ObverseError(f"{target.name} ends in neither .pt2 nor .onnx.", "Name it model.pt2 or model.onnx.")
-    if target is not None and target.suffix == ".onnx":
-        _check_onnx(model)
-    oblivious: Any = tracing.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]    # put there at run time
-    with _evaluating(model), oblivious:
-        program = _traced(model)
+    _check_limits(model, onnx=target is not None and target.suffix == ".onnx")
+    program = _program(model)
     if target is not None:
         _write(program, target)
     return program
 
 
+def _program(model: Autoencoder) -> ExportedProgram:
+    oblivious: Any = tracing.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]    # put there at run time
+    with _evaluating(model), oblivious:
+        return _traced(model)
+
+
+Sizes = list[tuple[int, int] | None]
+"""For every spatial axis the smallest size and the step, or `None` where it is fixed."""
+
+
 def _traced(model: Autoencoder) -> ExportedProgram:
-    try:
-        return _traced_from(model, free_sizes(model))
-    except Exception as error:  # whatever PyTorch's tracing makes of an operation that it does not follow
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ObverseError(
-            f"PyTorch cannot trace this model with free sizes: {said}",
-            "Its cause is shown above. Known ones: padding='same' with a stride beyond the kernel's extent, and sizes "
-            "scaled by a number that is no simple fraction.",
-        ) from error
+    """The program with the freest sizes for which PyTorch's tracing gives one that keeps its word."""
+    first: Exception | None = None
+    for least, sizes, deferred in _attempts(model, free_sizes(model)):
+        try:
+            program = _exported(model, least, sizes, **deferred)
+            _check_smallest(program, model, least, sizes)
+        except Exception as error:  # whatever PyTorch's tracing makes of an operation that it does not follow
+            first = first or error
+        else:
+            return program
+    said = next(iter(str(first).splitlines()), type(first).__name__)
+    raise ObverseError(
+        f"PyTorch cannot trace this model with free sizes: {said}", "Its cause is shown above."
+    ) from first
 
 
-def _traced_from(model: Autoencoder, sizes: list[tuple[int, int] | None]) -> ExportedProgram:
-    try:
-        return _exported(model, sizes)
-    except UserError:  # some operations tell a single cell from more of them: begin where there are more everywhere
-        more = [free and (_without_single_cells(model, axis, free), free[1]) for axis, free in enumerate(sizes, 1)]
-        return _exported(model, more)
+def _attempts(model: Autoencoder, sizes: Sizes) -> Iterator[tuple[int, Sizes, dict[str, Any]]]:
+    """Smallest batch, sizes and settings to try: some operations tell one cell, or one example, from more of them."""
+    more = [free and (_without_single_cells(model, axis, free), free[1]) for axis, free in enumerate(sizes, 1)]
+    asserting = {"prefer_deferred_runtime_asserts_over_guards": True}
+    known = asserting.keys() <= signature(torch.export.export).parameters.keys()
+    roomy = [free and (free[0] + 4 * free[1], free[1]) for free in sizes]
+    for least, free in ((1, sizes), (1, more), (1, roomy), (2, roomy)):
+        yield least, free, {}
+        if known:  # what PyTorch cannot prove of all sizes, the program checks of each
+            yield least, free, asserting
 
 
-def _exported(model: Autoencoder, sizes: list[tuple[int, int] | None]) -> ExportedProgram:
-    return torch.export.export(model, (_example(model, sizes),), dynamic_shapes=(_dimensions(sizes),), strict=False)
+def _exported(model: Autoencoder, least: int, sizes: Sizes, **settings: Any) -> ExportedProgram:
+    example, dimensions = _example(model, sizes), _dimensions(least, sizes)
+    return torch.export.export(model, (example,), dynamic_shapes=(dimensions,), strict=False, **settings)
+
+
+def _check_smallest(program: ExportedProgram, model: Autoencoder, least: int, sizes: Sizes) -> None:
+    """Run a program where operations that tell a single cell from several object, if there are any."""
+    spatial = [n if free is None else free[0] for n, free in zip(model.input_shape[1:], sizes, strict=True)]
+    example = _example(model, sizes)
+    with torch.no_grad():
+        program.module()(example.new_zeros(least, model.input_shape[0], *spatial))
 
 
 def _without_single_cells(model: Autoencoder, axis: int, free: tuple[int, int]) -> int:
-    """The smallest size along an axis for which no block gives a single cell, or else the planned one."""
-    planned = model.input_shape
-    for size in range(free[0], planned[axis], free[1]):
-        shapes = model.encoder.block.shapes((*planned[:axis], size, *planned[axis + 1 :]))
+    """The smallest size along an axis for which no block gives a single cell; if there is none, the smallest."""
+    planned, (smallest, step) = model.input_shape, free
+    for size in range(smallest, smallest + 64 * step, step):
+        try:
+            shapes = model.encoder.block.shapes((*planned[:axis], size, *planned[axis + 1 :]))
+        except ShapeError:
+            continue
         if all(len(shape) != len(planned) or shape[axis] > 1 for shape in shapes):
             return size
-    return planned[axis]
+    return next((size for size in range(smallest, smallest + 2 * step, step) if size > 1), smallest)
 
 
-def free_sizes(model: Autoencoder) -> list[tuple[int, int] | None]:
+def free_sizes(model: Autoencoder) -> Sizes:
     """For every spatial axis the smallest size and the step from one that the model takes to the next; `None` if fixed.
 
     >>> from obverse import Chain, Conv, PixelUnshuffle
@@ -114,7 +143,7 @@ def _free_along(chain: Chain, planned: Shape, axis: int) -> tuple[int, int] | No
         return True
 
     here = planned[axis]
-    step = next((step for step in range(1, 65) if all(takes(here + more * step) for more in (1, 2, 3))), None)
+    step = next((step for step in range(1, 65) if all(takes(here + more * step) for more in FURTHER)), None)
     if step is None:
         return None
     smallest = here
@@ -123,15 +152,22 @@ def _free_along(chain: Chain, planned: Shape, axis: int) -> tuple[int, int] | No
     return smallest, step
 
 
-def _example(model: Autoencoder, sizes: list[tuple[int, int] | None]) -> torch.Tensor:
+FURTHER = (1, 2, 3, 17, 100)
+"""Steps beyond the planned size that show whether an axis is free: some end soon, beside an axis that is fixed."""
+
+
+def _example(model: Autoencoder, sizes: Sizes) -> torch.Tensor:
     """An input unlike the planned one, so that nothing of it is taken for a constant."""
-    spatial = [n if free is None else n + 3 * free[1] for n, free in zip(model.input_shape[1:], sizes, strict=True)]
+    spatial = [
+        n if free is None else max(n, free[0]) + (2 + at) * free[1]
+        for at, (n, free) in enumerate(zip(model.input_shape[1:], sizes, strict=True), start=1)
+    ]
     parameter = next(model.parameters(), torch.empty(0))
     return torch.zeros(3, model.input_shape[0], *spatial, device=parameter.device, dtype=parameter.dtype)
 
 
-def _dimensions(sizes: list[tuple[int, int] | None]) -> dict[int, Any]:
-    dims: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=LARGEST)}
+def _dimensions(least: int, sizes: Sizes) -> dict[int, Any]:
+    dims: dict[int, Any] = {0: torch.export.Dim("batch", min=least, max=LARGEST)}
     for axis, free in enumerate(sizes, start=2):
         if free is not None:
             smallest, step = free
@@ -151,17 +187,15 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _check_onnx(model: Autoencoder) -> None:
-    """Refuse by name what PyTorch writes into ONNX wrongly, in silence or not at all."""
-    for plan in (model.encoder.plan, model.decoder.plan):
-        for step in plan.steps:
-            name = type(step.block).__name__
-            if name.startswith("Adaptive") and prod(step.output_shape[1:]) != 1:
-                raise ObverseError(
-                    f"block {step.place}, {step.block!r}, gives {shape_text(step.output_shape)}: PyTorch writes "
-                    "adaptive pooling to more than one cell into ONNX with wrong numbers, or not at all.",
-                    "Pool to one cell, AdaptiveAvgPool(1), or write a .pt2.",
-                )
+def _check_limits(model: Autoencoder, onnx: bool) -> None:
+    """Refuse by name what a plan says that PyTorch cannot do, or does wrongly in silence."""
+    for half, chain, shape in (
+        ("encoder", model.encoder.block, model.input_shape),
+        ("decoder", model.decoder.block, model.code_shape),
+    ):
+        for limit in chain.limits(shape):
+            if onnx or limit.way == "export":
+                raise ObverseError(f"{half}, block {limit.reason}", "The plan says so, too.")
 
 
 def _write(program: ExportedProgram, target: Path) -> None:

@@ -9,14 +9,14 @@ concatenation, as in reverse-mode differentiation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from obverse.block import Block, passing, variadic
+from obverse.arithmetic import differ
+from obverse.block import Block, Limit, passing, variadic
 from obverse.errors import MirrorError, ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, shape_text
-from obverse.sight import Sight, Window, composed, united
+from obverse.sight import Sight, Window, alike, composed, united
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ class Sum(Junction):
     number: int
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        if any((shape == shapes[0]) is False for shape in shapes):
+        if any(_unlike(shape, shapes[0]) for shape in shapes[1:]):
             raise ShapeError(f"shapes that differ cannot be added: {' and '.join(map(shape_text, shapes))}.")
         return shapes[:1]
 
@@ -107,7 +107,7 @@ class Concat(Junction):
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         at = self.axis
         others = [(*shape[:at], *shape[at + 1 :]) for shape in shapes]
-        if any((other == others[0]) is False for other in others):
+        if any(_unlike(other, others[0]) for other in others[1:]):
             listed = " and ".join(map(shape_text, shapes))
             along = f"axis {at}" if at else "their channels"
             raise ShapeError(f"shapes that differ beyond {along} cannot be concatenated: {listed}.")
@@ -133,7 +133,7 @@ class Split(Junction):
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         (shape,), at = shapes, self.axis
-        if (shape[at] == sum(self.sizes)) is False:
+        if differ(shape[at], sum(self.sizes)):
             what = f"cells of axis {at}" if at else "channels"
             raise ShapeError(
                 f"{' + '.join(map(str, self.sizes))} {what} are {sum(self.sizes)}, and there are {shape[at]}.",
@@ -160,7 +160,7 @@ class Product(Junction):
         first = shapes[0]
         for shape in shapes[1:]:
             sizes = zip(shape, first, strict=False)
-            if len(shape) != len(first) or any((size != 1) is True and (size != full) is True for size, full in sizes):
+            if len(shape) != len(first) or any(differ(size, 1) and differ(size, full) for size, full in sizes):
                 raise ShapeError(
                     f"{shape_text(shape)} cannot gate {shape_text(first)}.", "Let it end in the same shape."
                 )
@@ -171,6 +171,11 @@ class Product(Junction):
 
     def build(self) -> nn.Module:
         return modules.Product()
+
+
+def _unlike(one: Shape, other: Shape) -> bool:
+    """Whether two shapes certainly differ."""
+    return one != other and (len(one) != len(other) or any(map(differ, one, other)))
 
 
 class Node(NamedTuple):
@@ -300,22 +305,49 @@ class Graph(Block):
         blocks = [(block, takes[0]) for _, block, takes, _ in self.nodes if isinstance(block, Block)]
         return sum(block.numbers_around(wires[wire]) for block, wire in blocks)
 
+    def remainders(self, shape: Shape) -> tuple[int, ...]:
+        wires = self.wires(shape)
+        blocks = [(block, takes[0]) for _, block, takes, _ in self.nodes if isinstance(block, Block)]
+        return tuple([cells for block, wire in blocks for cells in block.remainders(wires[wire])])
+
     def notes(self, shape: Shape) -> tuple[str, ...]:
         wires = self.wires(shape)
         blocks = [(name, block, takes[0]) for name, block, takes, _ in self.nodes if isinstance(block, Block)]
         return tuple(f"{name}: {note}" for name, block, wire in blocks for note in block.notes(wires[wire]))
 
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        wires = self.wires(shape)
+        blocks = [(name, block, takes[0]) for name, block, takes, _ in self.nodes if isinstance(block, Block)]
+        return tuple(
+            Limit(way, f"{name}: {reason}") for name, block, wire in blocks for way, reason in block.limits(wires[wire])
+        )
+
     def windows(self, shape: Shape) -> Sight:
         """What a cell sees through any of the ways that lead to it."""
+        return self.sights(shape)[self.sink]
+
+    def sights(self, shape: Shape) -> dict[int, Sight]:
+        """What is seen of the input on every wire."""
         wires = self.wires(shape)
         seen: dict[int, Sight] = {self.source: (Window(),) * (len(shape) - 1)}
         for _, block, takes, gives in self.nodes:
+            after = wires[gives[0]][1:]
             if isinstance(block, Block):
-                sight = composed(seen[takes[0]], block.windows(wires[takes[0]]))
+                sight: Sight = composed(seen[takes[0]], block.windows(wires[takes[0]]), after)
             else:
-                sight = reduce(united, [seen[wire] for wire in takes])
+                ways = [_spread(seen[wire], wires[wire][1:], after) for wire in takes]
+                sight = ways[0]
+                for way in ways[1:]:
+                    sight = united(sight, way, after)
             seen.update(dict.fromkeys(gives, sight))
-        return seen[self.sink]
+        return seen
+
+
+def _spread(sight: Sight, before: Shape, after: Shape) -> Sight:
+    """What is seen where a single cell holds for a whole axis, as in a gate."""
+    if sight is None or before == after:
+        return sight
+    return tuple([alike(seen) if m == 1 and n != 1 else seen for seen, m, n in zip(sight, before, after, strict=True)])
 
 
 def _with_runs_turned(nodes: tuple[Node, ...]) -> list[Node]:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from inspect import signature
-from itertools import count
+from itertools import accumulate, count
 from math import gcd, prod
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from obverse.block import Block
 from obverse.chain import Chain
 from obverse.errors import ShapeError
 from obverse.graph import Graph, Junction
+from obverse.graph import Split as SplitJunction
 from obverse.shapes import Shape
 
 __all__ = ["CONVOLUTIONS", "SAME", "TRANSPOSED", "TRANSPOSED_SAME", "NearestUnpool", "Pad", "Steps", "Unflatten"]
@@ -142,10 +143,8 @@ class Wired(nn.Module):
         for name, block, takes, gives in graph.nodes:
             part = self._parts.get(name)
             if isinstance(block, Junction):
-                # a junction learns nothing, so one of other sizes is made where it is needed
-                known = part is not None and block == part.block
-                joins: Any = self._at(part.path) if part is not None and known else block.build()
-                values.update(zip(gives, joins(*[values.pop(wire) for wire in takes]), strict=True))
+                joined = self._joined(block, part, [values.pop(wire) for wire in takes])
+                values.update(zip(gives, joined, strict=True))
                 continue
             if part is not None and hasattr(block, "invoke"):  # a module that is called in a way of its own
                 values[gives[0]] = block.invoke(self._at(part.path), values.pop(takes[0]))
@@ -160,6 +159,19 @@ class Wired(nn.Module):
                 here = (block, tuple(values[takes[0]].shape[1:]))
             values[gives[0]] = call(self._at(part.path), part.needs, values.pop(takes[0]), here, around)
         return values[graph.sink]
+
+    def _joined(self, block: Junction, part: Part | None, values: list[Tensor]) -> tuple[Tensor, ...]:
+        """What a junction gives; it learns nothing, so one that is not there at the planned size is made."""
+        module: Any = None if part is None else self._at(part.path)
+        if isinstance(module, Split) and isinstance(block, SplitJunction) and block.axis + 1 == module.dim:
+            return module(*values, sizes=block.sizes)  # type: ignore[no-any-return]    # sizes may be symbols: told, not compared
+        if part is None or block != part.block:
+            module = block.build()
+        return module(*values)  # type: ignore[no-any-return]
+
+    def part(self, name: str) -> nn.Module:
+        """The module of a node."""
+        return self._at(self._parts[name].path)
 
     def _at(self, path: tuple[str, ...]) -> nn.Module:
         module: Any = self
@@ -253,8 +265,12 @@ class Split(nn.Module):
         self.sizes = tuple(sizes)
         self.dim = dim
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(x, list(self.sizes), dim=self.dim)
+    def forward(self, x: Tensor, sizes: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """The parts; with `sizes`, of so many channels: what was flattened has more where a map is larger."""
+        sizes = self.sizes if sizes is None else sizes
+        # one by one: what torch.split gives cannot be changed in place, as a ReLU(inplace=True) in a branch would
+        starts = accumulate(sizes, initial=0)
+        return tuple([x.narrow(self.dim, start, size) for start, size in zip(starts, sizes, strict=False)])
 
 
 class _Told(nn.Module):
@@ -421,11 +437,29 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         told: Any = self.size if self.size is None or size is None else tuple(size)
+        if torch.compiler.is_compiling() and told is not None and self.mode.startswith("nearest"):
+            return self._gathered(x, told if isinstance(told, tuple) else (told,) * (x.ndim - 2))
+        if torch.compiler.is_compiling() and self.mode == "area" and x.ndim == 3:  # whose length PyTorch's own fixes
+            size, factor = (None if by is None else (1, *_listed(by)) for by in (told, self.scale_factor))
+            return F.interpolate(x.unsqueeze(2), size, factor, "area").squeeze(2)
         return F.interpolate(x, told, self.scale_factor, self.mode, self.align_corners)
+
+    def _gathered(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Cell by cell what PyTorch computes, in its precision: ONNX divides elsewhere, and takes other cells."""
+        middle = 0.5 if self.mode == "nearest-exact" else 0.0
+        for dim, size in enumerate(sizes, start=2):
+            cells = torch.arange(size, device=x.device, dtype=torch.float32) + middle
+            scale = torch.ones((), device=x.device) * x.shape[dim] / size
+            x = x.index_select(dim, (cells * scale).to(torch.int64).clamp(max=x.shape[dim] - 1))
+        return x
 
     def extra_repr(self) -> str:
         how = f"scale_factor={self.scale_factor}" if self.size is None else f"size={self.size}"
         return f"{how}, mode={self.mode!r}"
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
 class _ToldAverage(nn.Module):
@@ -434,6 +468,8 @@ class _ToldAverage(nn.Module):
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         if size is None:
             return super().forward(x)  # type: ignore[no-any-return]
+        if x.ndim == 3 and torch.compiler.is_compiling():  # PyTorch's own fixes the length
+            return F.adaptive_avg_pool2d(x.unsqueeze(2), (1, size[0])).squeeze(2)
         averages: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
         result: Tensor = averages[x.ndim - 3](x, tuple(size))
         return result
@@ -460,6 +496,8 @@ class NearestUnpool(nn.Module):
         self.axes = tuple(axes)
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        # PyTorch's gather forgets where the channels lie in memory, its own upsampling does not
+        last = not torch.compiler.is_compiling() and x.ndim == 4 and _is_channels_last(x)
         told = zip(self.size if size is None else size, self.axes, strict=True)
         for dim, (cells, axis) in enumerate(told, start=2):
             if axis is None:  # adaptive pooling: window j covers cells from ⌊j n / o⌋
@@ -467,13 +505,17 @@ class NearestUnpool(nn.Module):
             else:
                 place = _windows(cells, x.shape[dim], *axis, device=x.device)
             x = x.index_select(dim, place)
-        return x
+        return x if not last else x.contiguous(memory_format=torch.channels_last)
 
     def extra_repr(self) -> str:
         names = ("kernel_size", "stride", "padding", "dilation")
         axes = [axis for axis in self.axes if axis is not None]
         settings = zip(names, zip(*axes, strict=True), strict=True) if axes else ()
         return ", ".join([f"size={self.size}", *(f"{name}={values}" for name, values in settings)])
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def _windows(
@@ -513,17 +555,37 @@ class MaxPool(nn.Module):
         self.return_indices = return_indices
 
     def forward(self, x: Tensor, around: Around | None = None) -> Tensor:
-        if self.return_indices:
-            pooled, places = self._pool(x, self.padding, self.ceil_mode)
-            if around is not None:
-                around.append(places)
+        traced = torch.compiler.is_compiling() and (self.ceil_mode or len(self.axes) == 1)
+        pooled = self._traced(x) if traced else self._pool(x, self.padding, self.ceil_mode)
+        if not self.return_indices:
             return pooled  # type: ignore[no-any-return]
-        if not torch.compiler.is_compiling() or not (self.ceil_mode or len(self.axes) == 1):
-            return self._pool(x, self.padding, self.ceil_mode)  # type: ignore[no-any-return]
+        values, places = pooled
+        if around is not None:
+            around.append(places)
+        return values  # type: ignore[no-any-return]
+
+    def _traced(self, x: Tensor) -> Any:
         extra = [s - 1 if self.ceil_mode else 0 for s in self.stride]
         pads = [(p, p + more) for p, more in zip(self.padding, extra, strict=True)]
         padded = F.pad(x, _backwards(pads), value=-torch.inf)
-        return _cut(self._pool(padded, (0,) * len(pads), False), x.shape[2:], self.axes)
+        pooled = self._pool(padded, (0,) * len(pads), False)
+        if not self.return_indices:
+            return _cut(pooled, x.shape[2:], self.axes)
+        values, places = (_cut(part, x.shape[2:], self.axes) for part in pooled)
+        return values, self._unpadded(places, x.shape[2:], padded.shape[2:])
+
+    def _unpadded(self, places: Tensor, sizes: Sequence[int], padded: Sequence[int]) -> Tensor:
+        """Places in a map, from places in the padded one; behind the last cell where they are in the padding."""
+        rest, place, cells = places, torch.zeros_like(places), 1
+        inside = torch.ones_like(places, dtype=torch.bool)
+        for size, wide, before in reversed(list(zip(sizes, padded, self.padding, strict=True))):
+            lines = torch.div(rest, wide, rounding_mode="floor")
+            along = rest - lines * wide - before  # ONNX has no remainder of a free size
+            rest = lines
+            inside = inside & (along >= 0) & (along < size)
+            place = place + along * cells
+            cells = cells * size
+        return torch.where(inside, place, cells)
 
     def _pool(self, x: Tensor, padding: Sequence[int], ceil_mode: bool) -> Any:
         indices = self.return_indices
@@ -541,8 +603,9 @@ class MaxPool(nn.Module):
 class AvgPool(nn.Module):
     """`torch.nn.AvgPool1d` to `3d`, which can be traced with free sizes.
 
-    Traced, PyTorch's own refuses `ceil_mode`. There what it adds is padded with zeros, and the sum is divided by how
-    many cells each window has, which is the same pooling of ones.
+    Traced, PyTorch's own refuses `ceil_mode`, and ONNX forgets `divisor_override`. There what `ceil_mode` adds is
+    padded with zeros, and the sum is divided by the divisor, or by how many cells each window has, which is the same
+    pooling of ones.
     """
 
     def __init__(
@@ -556,7 +619,7 @@ class AvgPool(nn.Module):
         self.divisor_override = divisor_override
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.compiler.is_compiling() or not self.ceil_mode:
+        if not torch.compiler.is_compiling() or not (self.ceil_mode or self.divisor_override):
             override = () if self.divisor_override is None else (self.divisor_override,)
             pool = AVERAGES[len(self.axes) - 1]
             settings = (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)

@@ -12,8 +12,9 @@ from obverse.arithmetic import whole
 from obverse.block import Block
 from obverse.errors import ShapeError
 from obverse.shapes import Shape, as_shape, at_axes, shape_text
+from obverse.sizes import Untold, sizes_taken
 
-__all__ = ["along", "by_axis", "check_number", "collapsed", "settle", "spatial_rank"]
+__all__ = ["along", "by_axis", "check_flags", "check_number", "collapsed", "settle", "spatial_rank"]
 
 
 def settle(block: Block, **minima: int | None) -> None:
@@ -22,8 +23,9 @@ def settle(block: Block, **minima: int | None) -> None:
     Called from `__post_init__` with the least value that each may have. `None` stays where it is the default.
 
     Raises:
-        ShapeError: for booleans, floats, text, and values below the minimum.
+        ShapeError: for booleans, floats, text, and values below the minimum; and for flags that are none.
     """
+    check_flags(block)
     for name, minimum in minima.items():
         value = getattr(block, name)
         if type(value) is int and (minimum is None or value >= minimum):
@@ -39,6 +41,22 @@ def settle(block: Block, **minima: int | None) -> None:
         except ShapeError as error:
             raise ShapeError(error.reason, error.repair, where=type(block).__name__) from None
         object.__setattr__(block, name, settled)
+
+
+def check_flags(block: Block) -> None:
+    """Refuse what is neither true nor false where a block's argument is a flag.
+
+    Raises:
+        ShapeError: for text and numbers, which Python would take for true.
+    """
+    for name in block.flags:
+        value = getattr(block, name)
+        if value is not True and value is not False:
+            raise ShapeError(
+                f"{name} is True or False; {value!r} was given.",
+                f"Give {name}=True or {name}=False.",
+                where=type(block).__name__,
+            )
 
 
 def _is_listed(value: Any) -> bool:
@@ -98,22 +116,33 @@ def _refuse_axes(block: Block, shape: Shape, size_after: Callable[..., Any], set
     reasons: dict[str, list[int]] = {}
     repairs: list[str] = []
     nearest: list[int | None] = list(shape[1:])
+    all_larger = True
     for axis, (size, setting) in enumerate(zip(shape[1:], settings, strict=True)):
         error = _refusal(size_after, size, setting)
         if error is None:
             continue
         reasons.setdefault(error.reason.removesuffix("."), []).append(axis)
         repairs.append(error.repair)
-        grown = (larger for larger in range(size + 1, size + FARTHEST) if _refusal(size_after, larger, setting) is None)
-        nearest[axis] = next(grown, None)
+        nearest[axis], from_there = _larger(size_after, size, setting)
+        all_larger = all_larger and from_there
     reason = "; ".join(f"{reason} {at_axes(shape, axes)}" for reason, axes in reasons.items())
-    near = "" if None in nearest else f"an input of at least {shape_text(nearest)}"
+    near = "" if None in nearest else f"an input of {'at least ' * all_larger}{shape_text(nearest)}"
     repair = max(repairs, key=lambda repair: (len(repair), repair))
     return block.refuse(shape, f"{reason}.", repair if _helps(repair, block, shape) else "", near)
 
 
+def _larger(size_after: Callable[..., Any], size: Any, setting: tuple[Any, ...]) -> tuple[int | None, bool]:
+    """The nearest larger size that is taken, and whether all larger ones are."""
+    try:
+        sizes = sizes_taken(lambda larger: size_after(larger, *setting))
+    except Untold:  # a factor that is no simple fraction
+        larger = (more for more in range(size, size + FARTHEST) if _refusal(size_after, more, setting) is None)
+        return next(larger, None), True
+    return sizes.at_least(size), sizes.is_all_from is not None
+
+
 FARTHEST = 1024
-"""How many sizes beyond the one given are tried in search of one that a block takes: past that, advice is no help."""
+"""How many sizes beyond the one given are tried, one by one, in search of one that a block takes."""
 
 
 def _helps(repair: str, block: Block, shape: Shape) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from obverse.arithmetic import whole
 from obverse.errors import ShapeError
+from obverse.symbols import formula_text, is_symbolic, symbol
 
 __all__ = ["Shape", "as_shape", "at_axes", "shape_text"]
 
@@ -16,8 +17,8 @@ Shape = tuple[int, ...]
 def as_shape(shape: Any) -> Shape:
     """The shape of one example as a tuple of integers.
 
-    >>> as_shape([1, 28, 28])
-    (1, 28, 28)
+    >>> as_shape([1, 28, 28]), as_shape((1, "H", "W"))    # a letter stands for any size, as a symbol of sympy
+    ((1, 28, 28), (1, H, W))
 
     Raises:
         ShapeError: for anything else: a size below 1, a bool, a float, the batch as `None` or -1.
@@ -41,6 +42,8 @@ def as_shape(shape: Any) -> Shape:
 
 
 def _size(axis: int, size: Any, sizes: tuple[Any, ...]) -> Any:
+    if axis and isinstance(size, str) and size.isidentifier():
+        return symbol(size)
     try:
         return whole("size", size, 1)
     except ShapeError:
@@ -58,7 +61,10 @@ def shape_text(shape: Iterable[Any]) -> str:
     '1×28×28'
     """
     try:
-        return "×".join(map(str, shape)) or "()"
+        sizes = tuple(shape)
+        if any(is_symbolic(size) for size in sizes):
+            return " × ".join(map(formula_text, sizes))
+        return "×".join(map(str, sizes)) or "()"
     except TypeError:
         return repr(shape)
 
@@ -74,6 +80,12 @@ def at_axes(shape: Shape, axes: Iterable[int]) -> str:
     """
     letters = _AXES.get(len(shape) - 1) or tuple(f"axis {axis + 1}" for axis in range(len(shape) - 1))
     return "along " + " and ".join(letters[axis] for axis in axes)
+
+
+def axis_letter(axes: int, axis: int) -> str:
+    """The letter of an axis of a shape, the channels being axis 0."""
+    letters = _AXES.get(axes - 1)
+    return letters[axis - 1] if letters else f"axis {axis}"
 
 
 def beginners_batch(shape: Shape) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import lcm
 from typing import TYPE_CHECKING, Any, Literal
 
-from obverse.block import Block, passing, variadic
+from obverse.arithmetic import differ, whole
+from obverse.block import Block, Limit, passing, variadic
 from obverse.blocks.conv import Conv
 from obverse.blocks.pointwise import Identity
 from obverse.blocks.resampling import Upsample
@@ -15,8 +15,10 @@ from obverse.chain import Chain
 from obverse.errors import MirrorError, ShapeError
 from obverse.graph import Concat, Copy, Graph, Junction, Node, Product, Split, Sum
 from obverse.later import Later
+from obverse.settings import collapsed
 from obverse.shapes import Shape, shape_text
 from obverse.sight import Sight
+from obverse.sizes import Course, Growing, Unknown, Untold, followed
 
 if TYPE_CHECKING:
     import torch
@@ -57,8 +59,14 @@ class Drawn(Block):
     def windows(self, shape: Shape) -> Sight:
         return self.graph(shape).windows(shape)
 
+    def remainders(self, shape: Shape) -> tuple[int, ...]:
+        return self.graph(shape).remainders(shape)
+
     def notes(self, shape: Shape) -> tuple[str, ...]:
         return self.graph(shape).notes(shape)
+
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        return self.graph(shape).limits(shape)
 
     def numbers_around(self, shape: Shape) -> int:
         return self.graph(shape).numbers_around(shape)
@@ -140,7 +148,7 @@ class Parallel(Drawn):
 
     def _gated_mirror(self, shape: Shape, after: Shape) -> Block:
         main, *gates = self.branches
-        if self.fan != "copy" or (after != shape) is True:
+        if self.fan != "copy" or (len(after) != len(shape) or any(map(differ, after, shape))):
             raise MirrorError(
                 f"{self!r} gates a branch that takes {shape_text(shape)} to {shape_text(after)}, so that its mirror "
                 "would need gates of another shape.",
@@ -158,14 +166,22 @@ def _check_parallel(block: Parallel) -> None:
         )
     if block.fan == "copy":
         return
-    whole = isinstance(block.fan, tuple) and all(type(size) is int and size > 0 for size in block.fan)
-    if not whole or len(block.fan) != len(block.branches):
+    if not isinstance(block.fan, tuple) or not all(map(_is_size, block.fan)) or len(block.fan) != len(block.branches):
         raise ShapeError(
             f"fan is 'copy', or a number of channels for each of {len(block.branches)} branches; "
             f"{block.fan!r} was given.",
             "Give fan='copy'.",
             where="Parallel",
         )
+
+
+def _is_size(size: Any) -> bool:
+    """Whether it is a number of channels: an integer, or the symbol of one, while a program is traced."""
+    try:
+        whole("fan", size, 1)
+    except ShapeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, repr=False)
@@ -235,7 +251,9 @@ which no 1×1 convolution gives at every size.
 
     def _without_shortcut(self, shape: Shape) -> ShapeError:
         after = self.body.output_shape(shape)
-        fits = next((way for way in _candidates(self.body, shape, after) if _agree(self.body, way, shape)), None)
+        fits = next(
+            (way for way in _candidates(self.body, shape, after) if _agree(self.body, way, shape[0], len(shape))), None
+        )
         return self.refuse(
             shape,
             f"the body gives {shape_text(after)}, which no 1×1 convolution gives at every size.",
@@ -261,16 +279,55 @@ which no 1×1 convolution gives at every size.
 
 
 def _worked_out(body: Block, channels: Any, rank: int, shape: Shape) -> Block | None:
-    after = body.output_shape(shape)
-    if len(after) != len(shape):
-        return None
-    if (after[0] == channels) is True and _agree(body, Identity(), shape):
+    if rank == 1:
+        return Identity() if body.output_shape(shape) == shape else None
+    if _agree(body, Identity(), channels, rank):
         return Identity()
-    jumps = _jumps(body, shape)
-    if not jumps or not all(type(jump) is int and jump > 0 for jump in jumps):
+    ways = [_way(body, channels, rank, axis) for axis in range(1, rank)]
+    if None in ways or len({out for out, _ in ways if out is not None}) != 1:
         return None
-    projection = Conv(after[0], 1, stride=jumps[0] if len(set(jumps)) == 1 else jumps)
-    return projection if _agree(body, projection, shape) else None
+    (out, _), *_ = ways
+    projection = Conv(out, 1, stride=collapsed(stride for _, stride in ways))
+    return projection if _agree(body, projection, channels, rank) else None
+
+
+def _way(body: Block, channels: Any, rank: int, axis: int) -> Any:
+    """The channels that a body gives, and after how many cells along an axis it gives one more."""
+    for course in _followed(lambda shape: body.output_shape(shape), channels, rank, axis):
+        if course.step and course.outcome is not None and len(course.outcome) == rank:
+            out, grown = course.outcome[0], course.outcome[axis]
+            if type(out) is int and isinstance(grown, Growing) and grown.step and course.step % grown.step == 0:
+                return out, course.step // grown.step
+    return None
+
+
+def _agree(body: Block, other: Block, channels: Any, rank: int) -> bool:
+    """Whether another block gives the shape that a body gives, for every size along every axis that the body takes."""
+
+    def same(shape: Shape) -> bool:
+        after = body.output_shape(shape)
+        try:
+            expected = other.output_shape(shape)
+        except ShapeError:
+            return False
+        return len(after) == len(expected) and not any(map(differ, after, expected))
+
+    courses = [course for axis in range(1, rank) for course in _followed(same, channels, rank, axis)]
+    return bool(courses) and all(course.outcome is not False for course in courses)
+
+
+def _followed(formula: Callable[[Shape], Any], channels: Any, rank: int, axis: int) -> list[Course]:
+    """What a formula makes of all shapes, along one axis."""
+
+    def along(size: Any) -> Any:
+        sizes: list[Any] = [Unknown([]) for _ in range(1, rank)]
+        sizes[axis - 1] = size
+        return formula((channels, *sizes))
+
+    try:
+        return followed(along)
+    except Untold:
+        return []
 
 
 def _jumps(body: Block, shape: Shape) -> tuple[Any, ...]:
@@ -279,32 +336,8 @@ def _jumps(body: Block, shape: Shape) -> tuple[Any, ...]:
     return tuple([window.stride for window in sight or ()])
 
 
-def _agree(body: Block, other: Block, shape: Shape) -> bool:
-    """Whether two blocks give the same sizes for every size along every axis.
-
-    A size formula made of floors repeats itself, a step further, after as many cells as its strides multiply to; so two
-    such periods settle it, and the small sizes, where windows are cut off, are tried as well.
-    """
-    rank = len(shape) - 1
-    if not rank:
-        return body.output_shape(shape) == other.output_shape(shape)
-    jumps = [jump for jump in (*_jumps(body, shape), *_jumps(other, shape)) if type(jump) is int and jump > 0]
-    most = 2 * lcm(*jumps) + 16 if jumps else 32
-    tried = {size + more for size in (0, *shape[1:]) for more in range(1, most)}
-    return _same(body, other, shape) and all(_same(body, other, (shape[0], *(size,) * rank)) for size in sorted(tried))
-
-
-def _same(body: Block, other: Block, shape: Shape) -> bool:
-    """Whether the body refuses a shape, or both give the same sizes."""
-    sizes = _sizes(body, shape)
-    return sizes is None or sizes == _sizes(other, shape)
-
-
-def _sizes(block: Block, shape: Shape) -> Shape | None:
-    try:
-        return block.output_shape(shape)[1:]
-    except ShapeError:
-        return None
+LARGEST_SHORTCUT = 15
+"""The largest kernel of a shortcut that is advised."""
 
 
 def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
@@ -316,7 +349,7 @@ def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
         yield Chain(Upsample(scale_factor=int(1 / jumps[0])), Conv(after[0], 1))
     if all(type(jump) is int and jump > 0 for jump in jumps):
         stride = jumps[0] if len(set(jumps)) == 1 else jumps
-        most = max(window.size for window in body.windows(shape) or ())
+        most = min(max(window.seen.size for window in body.windows(shape) or ()), LARGEST_SHORTCUT)
         for kernel_size in range(1, most + 1):
             for padding in range(kernel_size // 2 + 1):
                 yield Conv(after[0], kernel_size, stride=stride, padding=padding)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from obverse.arithmetic import (
     check_border,
     conv_output_size,
     conv_transpose_output_size,
+    differ,
     extent_of,
     overlap_by_turns,
     remainder,
@@ -26,7 +27,7 @@ from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.settings import along, by_axis, collapsed, settle, spatial_rank
 from obverse.shapes import Shape, at_axes
-from obverse.sight import Window, halved, transposed_window
+from obverse.sight import Seen, Sight, Window, composed, floored, halved, transposed_window
 
 if TYPE_CHECKING:
     import torch
@@ -132,19 +133,28 @@ class Conv(Block):
         size_after = conv_output_size if plain else self._size_after
         return (self.out_channels, *by_axis(self, shape, size_after, self._axes(rank)))
 
+    def remainders(self, shape: Shape) -> tuple[Any, ...]:
+        axes = self._axes(len(shape) - 1)
+        if self.padding == "same":
+            return tuple([remainder(n, 1, s) for n, (_, s, _, _) in zip(shape[1:], axes, strict=True)])
+        unpadded = isinstance(self.padding, str)
+        return tuple(
+            [remainder(n, k, s, 0 if unpadded else p, d) for n, (k, s, p, d) in zip(shape[1:], axes, strict=True)]
+        )
+
     def mirror(self, shape: Shape) -> Block:
         self.output_shape(shape)
         axes = self._axes(len(shape) - 1)
         if self.padding == "same":
             return self._mirror_same(shape, axes)
-        sizes = [(n, k, s, 0 if p == "valid" else p, d) for n, (k, s, p, d) in zip(shape[1:], axes, strict=True)]
-        padding = 0 if isinstance(self.padding, str) else self.padding
-        return self._transposed(shape, padding, collapsed(remainder(*size) for size in sizes))
+        return self._transposed(shape, 0 if isinstance(self.padding, str) else self.padding, self._told(shape))
+
+    def _told(self, shape: Shape) -> Any:
+        return collapsed(self.remainders(shape))
 
     def _mirror_same(self, shape: Shape, axes: tuple[tuple[Any, ...], ...]) -> Block:
         if any(s > 1 for _, s, _, _ in axes):  # what was padded depends on the size, and the mirror works it out
-            told = collapsed(remainder(n, 1, s) for n, (_, s, _, _) in zip(shape[1:], axes, strict=True))
-            return self._transposed(shape, "same", told)
+            return self._transposed(shape, "same", self._told(shape))
         pads = [same_padding(k, d) for k, _, _, d in axes]
         if all(before == after for before, after in pads):
             return self._transposed(shape, collapsed(before for before, _ in pads))
@@ -187,8 +197,10 @@ class Conv(Block):
         kernel: int = prod([axis[0] for axis in self._axes(len(shape) - 1)])
         return prod(self.output_shape(shape)) * kernel * shape[0] // self.groups
 
-    def windows(self, shape: Shape) -> tuple[Window, ...]:
+    def windows(self, shape: Shape) -> Sight:
         axes = self._axes(len(shape) - 1)
+        if self.padding_mode == "circular" and self.padding not in (0, "valid"):
+            return None  # a cell at one end sees those at the other
         if isinstance(self.padding, str):
             sized = zip(shape[1:], axes, strict=True)
             axes = tuple([(k, s, self._before(n, k, s, p, d), d) for n, (k, s, p, d) in sized])
@@ -377,7 +389,7 @@ class ResizeConv(_Transposed):
     def multiply_adds(self, shape: Shape) -> int:
         return prod(self.output_shape(shape)[1:]) * prod(self.parameter_shapes(shape)["weight"])
 
-    def windows(self, shape: Shape) -> tuple[Window, ...]:
+    def windows(self, shape: Shape) -> Sight:
         return tuple(_window_resized(*axis) for _, axis in self._sizes(shape))
 
 
@@ -501,12 +513,13 @@ def cells_behind(kernel_size: int, stride: int, padding: Any, output_padding: in
     return max(-(-short // stride), 0)
 
 
-def _window_resized(kernel_size: int, stride: int, padding: int, _: int, dilation: int) -> Window:
+def _window_resized(kernel_size: int, stride: int, padding: int, _: int, dilation: int) -> Window | Seen:
     reach = extent_of(kernel_size, dilation) - 1
     if stride == 1:
         return transposed_window(reach, stride, padding)
     # cell j takes ⌊(2 j + 2 p - reach - 1 + s) / 2 s⌋, and its window runs from j - ⌊reach / 2⌋ to j + ⌈reach / 2⌉
-    return Window(-(-reach // stride) + 1, Fraction(1, stride), Fraction(reach % 2 + 2 * padding - reach, 2 * stride))
+    nearest = floored(Fraction(1, stride), Fraction(2 * padding - reach - 1 + stride, 2 * stride))
+    return composed((nearest,), (Window(reach + 1, 1, Fraction(reach % 2, 2)),))[0]  # type: ignore[index]
 
 
 def _size_after_transposed(
@@ -517,6 +530,10 @@ def _size_after_transposed(
     return conv_transpose_output_size(size, kernel_size, stride, padding, output_padding, dilation)
 
 
+MOST_TRIED = 5_000
+"""Numbers of groups that are tried in search of one that divides: an answer need not take longer than a moment."""
+
+
 def check_groups(block: Any, shape: Shape) -> None:
     """Refuse groups that do not divide the channels in and out.
 
@@ -524,11 +541,11 @@ def check_groups(block: Any, shape: Shape) -> None:
         ShapeError: with the largest number of groups that does.
     """
     groups, inside, outside = block.groups, shape[0], block.out_channels
-    undivided = [
-        f"the {n} channels {way}" for n, way in ((inside, "in"), (outside, "out")) if (n % groups != 0) is True
-    ]
+    undivided = [f"the {n} channels {way}" for n, way in ((inside, "in"), (outside, "out")) if differ(n % groups, 0)]
     if undivided:
-        fits = max(g for g in range(1, groups + 1) if inside % g == outside % g == 0)
+        common = gcd(inside, outside)
+        most = min(groups, common)
+        fits = next((g for g in range(most, max(most - MOST_TRIED, 0), -1) if common % g == 0), 1)
         raise block.refuse(
             shape, f"groups={groups} does not divide {' and '.join(undivided)}.", f"Give it groups={fits}."
         )

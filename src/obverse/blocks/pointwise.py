@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from obverse.block import Block
+from obverse.block import Block, keywords
 from obverse.errors import ShapeError
 from obverse.later import Later
-from obverse.settings import check_number, settle, spatial_rank
+from obverse.settings import check_flags, check_number, settle, spatial_rank
 from obverse.shapes import Shape
 from obverse.sight import Sight
 
@@ -70,6 +70,7 @@ class BatchNorm(Block):
     pointwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_flags(self)
         check_number(self, "eps", 0)
         if self.momentum is not None:
             check_number(self, "momentum", 0, 1)
@@ -95,6 +96,10 @@ class BatchNorm(Block):
 
     def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
         return {"weight": shape[:1], "bias": shape[:1]} if self.affine else {}
+
+    def windows(self, shape: Shape) -> Sight:
+        # without statistics of its own it takes those of the batch at hand, over all of space
+        return super().windows(shape) if self.track_running_stats else None
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,7 +135,8 @@ class GroupNorm(Block):
 
     def output_shape(self, shape: Shape) -> Shape:
         if (shape[0] % self.num_groups != 0) is True:
-            fits = max(groups for groups in range(1, self.num_groups) if shape[0] % groups == 0)
+            most = min(self.num_groups - 1, shape[0])
+            fits = next((groups for groups in range(most, max(most - 5_000, 0), -1) if shape[0] % groups == 0), 1)
             raise self.refuse(
                 shape, f"{self.num_groups} groups do not divide {shape[0]} channels.", f"Give it num_groups={fits}."
             )
@@ -179,12 +185,13 @@ class InstanceNorm(Block):
     pointwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_flags(self)
         check_number(self, "eps", 0)
         check_number(self, "momentum", 0, 1)
 
     def output_shape(self, shape: Shape) -> Shape:
         spatial_rank(self, shape)
-        if (prod(shape[1:]) == 1) is True:
+        if (prod(shape[1:]) < 2) is True:
             raise self.refuse(shape, "a single cell has no variance.", "Put GroupNorm(1) in its place.")
         return shape
 
@@ -213,6 +220,7 @@ class _ChannelNorm(Block):
     channels: Literal["first", "last"]
 
     def __post_init__(self) -> None:
+        check_flags(self)
         if self.eps is not None:
             check_number(self, "eps", 0)
         if self.channels not in ("first", "last"):
@@ -306,6 +314,9 @@ class _Layer(Block):
 
     pointwise: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_flags(self)
+
     def mirror(self, shape: Shape) -> Block:
         # in the decoder a value may be shared with the code that the caller holds, so nothing there works in place
         return replace(self, inplace=False) if getattr(self, "inplace", False) else self  # type: ignore[type-var]
@@ -336,6 +347,7 @@ class Dropout(_Layer):
     inplace: bool = False
 
     def __post_init__(self) -> None:
+        check_flags(self)
         check_number(self, "p", 0, 1)
 
 
@@ -378,6 +390,7 @@ class LeakyReLU(_Layer):
     inplace: bool = False
 
     def __post_init__(self) -> None:
+        check_flags(self)
         check_number(self, "negative_slope")
 
 
@@ -399,6 +412,7 @@ class ELU(_Layer):
     inplace: bool = False
 
     def __post_init__(self) -> None:
+        check_flags(self)
         check_number(self, "alpha")
 
 
@@ -539,7 +553,7 @@ class Pointwise(Block):
     """
 
     name: str
-    arguments: tuple[tuple[str, Any], ...] = ()
+    arguments: tuple[tuple[str, Any], ...] = keywords()
 
     pointwise: ClassVar[bool] = True
 
@@ -570,9 +584,6 @@ class Pointwise(Block):
     ) -> nn.Module:
         layer: nn.Module = getattr(torch.nn, self.name)(**dict(self.arguments))
         return layer
-
-    def __repr__(self) -> str:
-        return f"Pointwise({', '.join([repr(self.name), *(f'{name}={value!r}' for name, value in self.arguments)])})"
 
 
 def _layer_name(given: Any) -> str:

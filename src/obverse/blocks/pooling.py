@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any, Literal
 
-from obverse.arithmetic import extent_of, pool_output_size, whole
-from obverse.block import Block
+from obverse.arithmetic import differ, extent_of, pool_output_size, whole, window_of
+from obverse.block import Block, Limit
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.settings import along, by_axis, check_number, settle, spatial_rank
 from obverse.shapes import Shape, shape_text
-from obverse.sight import Window, halved, transposed_window
+from obverse.sight import Seen, Sight, Window, _plain, floored, halved, transposed_window
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +94,9 @@ class MaxPool(Block):
         pool: nn.Module = layers[rank](self.kernel_size, self.stride, self.padding, self.dilation)
         return pool
 
+    def remainders(self, shape: Shape) -> tuple[Any, ...]:
+        return _left_over(shape, self.output_shape(shape), pool_axes(self, len(shape) - 1))
+
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         return tuple(_pool_window(*axis) for axis in pool_axes(self, len(shape) - 1))
 
@@ -148,13 +151,16 @@ class AvgPool(Block):
     ) -> nn.Module:
         self.output_shape(shape)
         rank = len(shape) - 1
-        if self.ceil_mode:  # which PyTorch's own cannot do while traced
+        if self.ceil_mode or self.divisor_override:  # what PyTorch's own cannot do while traced
             return modules.AvgPool(pool_axes(self, rank), self.count_include_pad, self.divisor_override)
         layers: Any = (torch.nn.AvgPool1d, torch.nn.AvgPool2d, torch.nn.AvgPool3d)
         override = {} if self.divisor_override is None else {"divisor_override": self.divisor_override}
         settings = (self.kernel_size, self.stride, self.padding, False, self.count_include_pad)
         pool: nn.Module = layers[rank - 1](*settings, **override)
         return pool
+
+    def remainders(self, shape: Shape) -> tuple[Any, ...]:
+        return _left_over(shape, self.output_shape(shape), pool_axes(self, len(shape) - 1))
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         return tuple(_pool_window(*axis) for axis in pool_axes(self, len(shape) - 1))
@@ -232,12 +238,11 @@ class NearestUnpool(Block):
         axes = [(k, s, p, d) for k, s, p, d, _ in pool_axes(self, len(shape) - 1)]
         return modules.NearestUnpool(self.size, axes)
 
-    def windows(self, shape: Shape) -> tuple[Window, ...]:
+    def windows(self, shape: Shape) -> Sight:
         if self.kernel_size is None:
-            return tuple([Window(1, *_scaled(n, m)) for n, m in zip(shape[1:], self.size, strict=True)])
-        # cell 0 takes window p // s, and a window serves s cells in turn
-        axes = pool_axes(self, len(shape) - 1)
-        return tuple(Window(1, Fraction(1, s), Fraction(2 * p + 1 - s, 2 * s)) for _, s, p, _, _ in axes)
+            sizes = zip(shape[1:], self.size, strict=True)
+            return tuple([floored(Fraction(n, m), Fraction(0)) for n, m in sizes])
+        return tuple([_covering(*axis) for axis in pool_axes(self, len(shape) - 1)])
 
 
 @dataclass(frozen=True, repr=False)
@@ -363,6 +368,9 @@ class LPPool(Block):
             self.norm_type, prod(k for k, *_ in pool_axes(self, len(shape) - 1)), average.build(shape)
         )
 
+    def remainders(self, shape: Shape) -> tuple[Any, ...]:
+        return self._average().remainders(shape)
+
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         return self._average().windows(shape)
 
@@ -395,15 +403,25 @@ class _Adaptive(Block):
         self.output_shape(shape)
         rank = len(shape) - 1
         sizes = tuple([size for (size,) in along(self, ("output_size",), rank)])
-        if sizes == (None,):  # which PyTorch refuses in one dimension alone
+        if not any(sizes):  # which PyTorch refuses in one dimension, and exports with the sizes that it saw
             return torch.nn.Identity()
         layers: Any = modules if isinstance(self, AdaptiveAvgPool) else torch.nn
         layer: nn.Module = getattr(layers, f"{type(self).__name__}{rank}d")(sizes if rank > 1 else sizes[0])
         return layer
 
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        sizes = [size for (size,) in along(self, ("output_size",), len(shape) - 1)]
+        if not any(sizes) or set(sizes) == {1}:
+            return ()
+        if None in sizes and isinstance(self, AdaptiveMaxPool):
+            why = "torch.export fixes the sizes that adaptive pooling shall keep"
+            return (Limit("export", f"{self!r}: {why}. Give every axis a size."),)
+        why = "PyTorch writes adaptive pooling to more than one cell into ONNX with wrong numbers, or not at all"
+        return (Limit("onnx", f"{self!r}: {why}. Pool to one cell, {type(self).__name__}(1), or write a .pt2."),)
+
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         after = self.output_shape(shape)[1:]
-        return tuple([Window(_longest(n, o), *_scaled(o, n)) for n, o in zip(shape[1:], after, strict=True)])
+        return tuple([spread_window(n, o) for n, o in zip(shape[1:], after, strict=True)])
 
 
 @dataclass(frozen=True, repr=False)
@@ -436,14 +454,22 @@ class AdaptiveMaxPool(_Adaptive):
     """
 
 
-def _longest(size: int, windows: int) -> int:
-    """Cells of the longest window, from ⌊j n / o⌋ to ⌈(j + 1) n / o⌉."""
-    return max(-(-(j + 1) * size // windows) - j * size // windows for j in range(windows))
+def spread_window(size: int, windows: int) -> Window:
+    """What adaptive pooling's windows see, from ⌊j n / o⌋ to ⌈(j + 1) n / o⌉ - 1."""
+    span = Fraction(size + windows - 2, windows)
+    return Window(span + 1, _plain(Fraction(size, windows)), Fraction(size - windows, 2 * windows))
 
 
-def _scaled(size: int, after: int) -> tuple[Fraction, Fraction]:
-    """Stride and centre where `size` cells are spread evenly over `after`."""
-    return Fraction(size, after), Fraction(size - after, 2 * after)
+def _covering(kernel_size: int, stride: int, padding: int, dilation: int, _: bool) -> Window | Seen:
+    """The window that a cell takes its value from, the last one that covers it."""
+    if dilation == 1:
+        return floored(Fraction(1, stride), Fraction(padding, stride))
+    turns = dilation // gcd(
+        stride, dilation
+    )  # windows later it is the same again; the first ones have others before them
+    cells = range(turns * stride, 2 * turns * stride)
+    found = [window_of(cell, 3 * turns + padding + 1, kernel_size, stride, padding, dilation) - turns for cell in cells]
+    return Seen(_plain(Fraction(1, stride)), tuple(found), tuple(found))
 
 
 def check_unpooled(block: Block, shape: Shape, sizes: tuple[Any, ...], pool: Block) -> None:
@@ -456,7 +482,7 @@ def check_unpooled(block: Block, shape: Shape, sizes: tuple[Any, ...], pool: Blo
     if rank != len(sizes):
         raise block.refuse(shape, f"size={sizes} is for {len(sizes)} axes, and the shape has {rank}.")
     expected = pool.output_shape((shape[0], *sizes))
-    if any((given != wanted) is True for given, wanted in zip(shape, expected, strict=True)):
+    if any(map(differ, shape, expected)):
         raise block.refuse(
             shape, f"pooling {shape_text(sizes)} gives {shape_text(expected[1:])}, not {shape_text(shape[1:])}."
         )
@@ -472,6 +498,12 @@ def _pool_defaults(
     kernel_size: int, stride: int | None, padding: int = 0, dilation: int = 1
 ) -> tuple[int, int, int, int]:
     return kernel_size, kernel_size if stride is None else stride, padding, dilation
+
+
+def _left_over(shape: Shape, after: Shape, axes: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
+    """The cells behind the last window; fewer than none, where with `ceil_mode` it juts out."""
+    sizes = zip(shape[1:], after[1:], axes, strict=True)
+    return tuple([n + 2 * p - extent_of(k, d) - s * (o - 1) for n, o, (k, s, p, d, _) in sizes])
 
 
 def _pool_window(kernel_size: int, stride: int, padding: int, dilation: int, _: bool) -> Window:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from einops import EinopsError
 from einops.parsing import ParsedExpression
 
-from obverse.arithmetic import whole
-from obverse.block import Block
+from obverse.arithmetic import differ, whole
+from obverse.block import Block, keywords
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape
@@ -49,7 +49,7 @@ class Rearrange(Block):
     """
 
     pattern: str
-    lengths: tuple[tuple[str, int], ...] = ()
+    lengths: tuple[tuple[str, int], ...] = keywords()
 
     adjoint = True
 
@@ -83,8 +83,7 @@ class Rearrange(Block):
                     f"the {size} cells of ({' '.join(group)}) can be split in many ways.",
                     f"Give it the length of {' and '.join(unknown[1:])}.",
                 )
-            left = (size % known if unknown else size - known) != 0
-            if left is True:
+            if differ(size % known if unknown else size - known, 0):
                 raise self.refuse(shape, f"the {size} cells of ({' '.join(group)}) are no multiple of {known}.")
             if unknown:
                 solved[unknown[0]] = size // known
@@ -109,9 +108,6 @@ class Rearrange(Block):
     ) -> nn.Module:
         self.output_shape(shape)
         return modules.Rearrange(self)
-
-    def __repr__(self) -> str:
-        return f"Rearrange({', '.join([repr(self.pattern), *(f'{name}={length}' for name, length in self.lengths)])})"
 
 
 def _parsed(pattern: Any) -> tuple[list[list[str]], list[list[str]]]:

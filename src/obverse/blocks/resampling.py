@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from obverse.block import Block
-from obverse.blocks.pooling import AvgPool
+from obverse.arithmetic import differ
+from obverse.block import Block, Limit
+from obverse.blocks.pooling import AvgPool, spread_window
 from obverse.blocks.reshaping import Pad
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.settings import along, by_axis, collapsed, settle, spatial_rank
 from obverse.shapes import Shape, at_axes
-from obverse.sight import Window
+from obverse.sight import Window, floored
 
 if TYPE_CHECKING:
     import torch
@@ -120,10 +121,17 @@ class Upsample(Block):
         mode = self.mode if self.mode != "linear" else ("linear", "bilinear", "trilinear")[len(shape) - 2]
         return modules.Upsample(self.size, self.scale_factor, mode, self.align_corners)
 
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        if self.mode == "area":
+            why = "PyTorch writes adaptive pooling, which mode='area' is, into ONNX with wrong numbers, or not at all"
+            return (Limit("onnx", f"{self!r}: {why}. Give it mode='linear', or write a .pt2."),)
+        return ()
+
     def windows(self, shape: Shape) -> tuple[Window, ...]:
-        # linear interpolation sees 2 cells, cubic 4, an area as many as it shrinks by and what juts out on either side
-        after = self.output_shape(shape)
-        return tuple(_resize_window(self.mode, n, m) for n, m in zip(shape[1:], after[1:], strict=True))
+        after = self.output_shape(shape)[1:]
+        factors = [factor for _, factor in along(self, ("size", "scale_factor"), len(shape) - 1)]
+        axes = zip(shape[1:], after, factors, strict=True)
+        return tuple([_resize_window(self.mode, bool(self.align_corners), *axis) for axis in axes])
 
 
 @dataclass(frozen=True, repr=False)
@@ -153,7 +161,7 @@ class PixelShuffle(Block):
 
     def output_shape(self, shape: Shape) -> Shape:
         cells = self.upscale_factor ** spatial_rank(self, shape)
-        if (shape[0] % cells != 0) is True:
+        if differ(shape[0] % cells, 0):
             raise self.refuse(
                 shape,
                 f"{shape[0]} channels cannot be spread over {cells} cells each.",
@@ -174,7 +182,7 @@ class PixelShuffle(Block):
         return modules.shuffle(self.upscale_factor, len(shape) - 1, "shuffle")
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
-        return (Window(1, Fraction(1, self.upscale_factor), _offset(self.upscale_factor)),) * (len(shape) - 1)
+        return (floored(Fraction(1, self.upscale_factor), Fraction(0)),) * (len(shape) - 1)
 
 
 @dataclass(frozen=True, repr=False)
@@ -203,7 +211,7 @@ class PixelUnshuffle(Block):
     def output_shape(self, shape: Shape) -> Shape:
         factor, rank = self.downscale_factor, spatial_rank(self, shape)
         missing = [-size % factor for size in shape[1:]]
-        left = [axis for axis, cells in enumerate(missing) if (cells != 0) is True]
+        left = [axis for axis, cells in enumerate(missing) if differ(cells, 0)]
         if left:
             raise self.refuse(
                 shape,
@@ -229,17 +237,19 @@ class PixelUnshuffle(Block):
         return (Window(factor, factor, Fraction(factor - 1, 2)),) * (len(shape) - 1)
 
 
-def _offset(factor: int) -> Fraction:
-    """Where the first of `factor` cells lies in the cell that they came from."""
-    return Fraction(1 - factor, 2 * factor)
-
-
-def _resize_window(mode: str, size: int, after: int) -> Window:
-    sees = {"nearest": 1, "nearest-exact": 1, "bicubic": 4, "area": -(-size // after) + (size % after != 0)}.get(
-        mode, 2
-    )
-    scale = Fraction(size, after)
-    return Window(sees, scale, (scale - 1) / 2)
+def _resize_window(mode: str, align_corners: bool, size: int, after: int, factor: float | None) -> Window:
+    """What PyTorch's interpolation sees; a cell that lies upon another sees that one alone."""
+    if mode == "area":
+        return spread_window(size, after)
+    scale = Fraction(size, after) if factor is None else 1 / Fraction(factor)
+    if mode.startswith("nearest"):
+        return floored(scale, scale / 2 if mode == "nearest-exact" else Fraction(0))
+    if align_corners:
+        scale = Fraction(size - 1, max(after - 1, 1))
+    first = Fraction(0) if align_corners else (scale - 1) / 2
+    short = Fraction(1, first.denominator if first.denominator > scale.denominator else scale.denominator)
+    cells = 2 if mode == "bicubic" else 1  # on either side, those that are just as far away excepted
+    return Window(2 * (cells - short) + 1, scale, first)
 
 
 def _is_positive(value: Any) -> bool:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
-from obverse.arithmetic import check_border, whole
+from obverse.arithmetic import check_border, differ, whole
 from obverse.block import Block, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.settings import by_axis, settle
 from obverse.shapes import Shape, shape_text
-from obverse.sight import Window
+from obverse.sight import Sight, Window
 
 if TYPE_CHECKING:
     import torch
@@ -111,10 +111,9 @@ class Unflatten(Block):
 
     def _lengths(self, shape: Shape) -> tuple[int, tuple[int, ...]]:
         axis = _axis(self, "dim", shape)
-        known = prod(size for size in self.unflattened_size if size != -1)
+        known = prod([size for size in self.unflattened_size if size != -1])  # a list: Dynamo follows no generator here
         open_ended = -1 in self.unflattened_size
-        folds = shape[axis] % known == 0 if open_ended else shape[axis] == known
-        if folds is False:
+        if differ(shape[axis] % known, 0) if open_ended else differ(shape[axis], known):
             takes = f"{shape_text(self.unflattened_size)}, which takes {'multiples of ' * open_ended}{known}"
             raise self.refuse(
                 shape,
@@ -215,7 +214,9 @@ class Pad(Block):
         self.output_shape(shape)
         return modules.Pad(_pairs_for(self, self.padding, shape), self.mode, self.value)
 
-    def windows(self, shape: Shape) -> tuple[Window, ...]:
+    def windows(self, shape: Shape) -> Sight:
+        if self.mode == "circular" and any(amount for pair in self.padding for amount in pair):
+            return None  # a cell at one end sees those at the other
         return tuple(Window(centre=-before) for before, _ in _pairs_for(self, self.padding, shape))
 
 

@@ -1,4 +1,4 @@
-"""Pictures: the mirror as an hourglass, the loss, originals above their reconstructions.
+"""Pictures: the mirror as an hourglass, convolution arithmetic, what cells see, losses, reconstructions.
 
 Each function gives a `matplotlib.figure.Figure` and leaves matplotlib's global state (pyplot, its settings) alone, so
 the pictures come out the same on a server without a screen. `theme="dark"` gives light lines on a dark ground.
@@ -14,8 +14,33 @@ except ImportError as error:
         name=error.name,
     ) from None
 
+from obverse.drawing.convolutions import (
+    convolution,
+    convolution_film,
+    transposed_convolution,
+    transposed_convolution_film,
+)
+from obverse.drawing.fields import receptive_fields
+from obverse.drawing.films import Film
 from obverse.drawing.hourglasses import hourglass
+from obverse.drawing.images import code_walk, pictures, reconstructions
+from obverse.drawing.ladders import size_ladder
 from obverse.drawing.losses import loss_curves
-from obverse.drawing.pictures import reconstructions
+from obverse.drawing.sizes import overlap_map, remainder_fan
 
-__all__ = ["hourglass", "loss_curves", "reconstructions"]
+__all__ = [
+    "Film",
+    "code_walk",
+    "convolution",
+    "convolution_film",
+    "hourglass",
+    "loss_curves",
+    "overlap_map",
+    "pictures",
+    "receptive_fields",
+    "reconstructions",
+    "remainder_fan",
+    "size_ladder",
+    "transposed_convolution",
+    "transposed_convolution_film",
+]

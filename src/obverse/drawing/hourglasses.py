@@ -20,6 +20,7 @@ __all__ = ["hourglass"]
 LETTER = 0.08  # inches that a letter of the labels is wide, at most: DejaVu Sans Mono, 9 points
 LONGEST = 90  # letters of a label; what is longer ends in …
 GLASS = 4.2  # inches that the widest size is wide
+LANE = 0.34  # inches from one way round the code to the next
 GAP = 0.3  # inches between the columns
 PITCH = 0.62  # inches from one slab to the next, where there are few; always those beside the code, which has a label
 FONT: dict[str, Any] = {"fontsize": 9, "family": "DejaVu Sans Mono"}
@@ -31,6 +32,10 @@ class Step(Protocol):
     @property
     def block(self) -> Any:
         """Its `repr` is the label; `pointwise` says whether it belongs to the layer before."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """What goes in."""
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -61,6 +66,9 @@ class _Row:
     layer: str = ""
     followers: str = ""
     parameters: int = 0
+    sees: str = ""
+    around: str = ""
+    numbers_around: int = 0
 
 
 class _Sizes:
@@ -94,6 +102,8 @@ class _Sheet:
     colours: Colours
     heights: Sequence[float]
     sizes: _Sizes
+    shapes_start: float
+    parameters_end: float
 
     def half_width(self, row: _Row) -> float:
         return max(0.03, GLASS / 2 * self.sizes.width(row.shape))
@@ -111,12 +121,13 @@ def hourglass(model: Any, decoder_plan: PlanLike | None = None, *, theme: Theme 
 
     A slab is a shape: as wide as its longest spatial axis, as thick as the logarithm of its channels (vectors alone:
     as wide as they are long). Between two slabs stands the block that leads from one to the other, with the names of
-    the activations and norms that follow it.
+    the activations and norms that follow it, and what a cell of the encoder sees of the input. What goes round the code
+    (skips, the places of the largest values) goes round on the left, with how many numbers that are.
 
     >>> from obverse import Autoencoder, Chain, Conv
     >>> model = Autoencoder(Chain(Conv(16, 3, stride=2, padding=1), Conv(12, 14)), (1, 28, 28))
     >>> texts = [text.get_text() for text in hourglass(model).axes[0].texts]
-    >>> [text for text in texts if "×" in text]
+    >>> [text for text in texts if text.count("×") == 2]
     ['1×28×28', '16×14×14', '12×1×1', '16×14×14', '1×28×28']
 
     Args:
@@ -134,7 +145,8 @@ def hourglass(model: Any, decoder_plan: PlanLike | None = None, *, theme: Theme 
     """
     colours = colours_of(theme)
     encoder, decoder = _plans(model, decoder_plan)
-    first, second = list(_rows(encoder)), list(_rows(decoder))
+    first = list(_rows(encoder))
+    second = [replace(row, sees="") for row in _rows(decoder)]  # cells of the code, which are not those of the input
     rows, waist = [_Row(encoder.input_shape), *first, *second], len(first)
     code = _code_text(rows[0].shape, rows[waist].shape)
     figure, sheet = _sheet(rows, waist, code, colours)
@@ -143,6 +155,8 @@ def hourglass(model: Any, decoder_plan: PlanLike | None = None, *, theme: Theme 
             _draw_layer(sheet, number, rows[number - 1], row, colours.first if number <= waist else colours.second)
         _draw_slab(sheet, number, row, _colour(number, waist, colours))
     sheet.write(GLASS / 2 + GAP, sheet.heights[waist], code, colours.waist, fontweight="bold")
+    for lane, (start, end) in enumerate(_ways_round(rows)):
+        _draw_way_round(sheet, lane, start, end, rows[start].numbers_around)
     return figure
 
 
@@ -168,23 +182,33 @@ def _rows(plan: PlanLike) -> Iterator[_Row]:
             continue
         if row is not None:
             yield row
-        row = _Row(tuple(step.output_shape), repr(step.block).removesuffix("()"), "", step.parameters)
+        sees = shape_text(getattr(step, "receptive_field", None) or ())
+        around = getattr(step.block, "around", "")
+        count = step.block.numbers_around(step.input_shape) if around == "gives" else 0
+        label = repr(step.block).removesuffix("()")
+        row = _Row(tuple(step.output_shape), label, "", step.parameters, sees.removeprefix("()"), around, count)
     if row is not None:
         yield row
 
 
 def _sheet(rows: Sequence[_Row], waist: int, code: str, colours: Colours) -> tuple[Figure, _Sheet]:
     """Make the page: shapes, the glass, blocks and parameters from left to right."""
-    left = GLASS / 2 + GAP + LETTER * max(len(shape_text(row.shape)) for row in rows) + GAP
+    around = list(_ways_round(rows))
+    shapes = GLASS / 2 + GAP + LETTER * max(len(shape_text(row.shape)) for row in rows)
+    counts = LETTER * max((len(f"{rows[start].numbers_around:,}") for start, _ in around), default=0)
+    left = shapes + GAP + max(LANE * len(around), counts)
     labels = LETTER * max(len(code), *(min(LONGEST, len(row.layer + row.followers)) for row in rows))
-    right = GLASS / 2 + GAP + labels + GAP + LETTER * 10 + GAP
+    sees = max(5, *(len(row.sees) for row in rows))
+    right = GLASS / 2 + GAP + labels + GAP + LETTER * 10 + GAP + LETTER * sees + GAP
     heights, above = _heights(len(rows), waist), 0.75
     below = 0.45 - heights[-1]
     figure = Figure(figsize=(left + right, above + below), facecolor=colours.paper)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set(xlim=(-left, right), ylim=(-below, above))
-    sheet = _Sheet(axes, colours, heights, _Sizes([row.shape for row in rows]))
+    sheet = _Sheet(
+        axes, colours, heights, _Sizes([row.shape for row in rows]), -shapes, right - 2 * GAP - LETTER * sees
+    )
     _write_headings(sheet, above - 0.3, right)
     return figure, sheet
 
@@ -203,7 +227,8 @@ def _write_headings(sheet: _Sheet, y: float, right: float) -> None:
     how: dict[str, Any] = {"fontsize": 8, "family": "DejaVu Sans"}
     sheet.write(-GLASS / 2 - GAP, y, "shape", quiet, ha="right", **how)
     sheet.write(GLASS / 2 + GAP, y, "block", quiet, **how)
-    sheet.write(right - GAP, y, "parameters", quiet, ha="right", **how)
+    sheet.write(sheet.parameters_end, y, "parameters", quiet, ha="right", **how)
+    sheet.write(right - GAP, y, "sees", quiet, ha="right", **how)
     if sheet.sizes.bent:
         sheet.write(0, y, "widths are square roots", quiet, ha="center", **how)
 
@@ -225,7 +250,29 @@ def _draw_layer(sheet: _Sheet, number: int, before: _Row, row: _Row, colour: str
     sheet.axes.plot(((wide + narrow) / 2 + 0.06, x - GAP * 0.3), (y, y), color=sheet.colours.line, linewidth=0.8)
     _write_label(sheet, x, y, row)
     if row.parameters:
-        sheet.write(sheet.axes.get_xlim()[1] - GAP, y, f"{row.parameters:,}", sheet.colours.quiet, ha="right")
+        sheet.write(sheet.parameters_end, y, f"{row.parameters:,}", sheet.colours.quiet, ha="right")
+    if row.sees:
+        sheet.write(sheet.axes.get_xlim()[1] - GAP, y, row.sees, sheet.colours.quiet, ha="right")
+
+
+def _ways_round(rows: Sequence[_Row]) -> Iterator[tuple[int, int]]:
+    """From which row to which something goes round the code, the innermost first: the last given is the first taken."""
+    given: list[int] = []
+    for number, row in enumerate(rows):
+        if row.around == "gives":
+            given.append(number)
+        elif row.around == "takes" and given:
+            yield given.pop(), number
+
+
+def _draw_way_round(sheet: _Sheet, lane: int, start: int, end: int, numbers: int) -> None:
+    """A bracket to the left of the shapes."""
+    near = sheet.shapes_start - GAP / 3
+    far = near - LANE * (lane + 1)
+    high, low = sheet.heights[start], sheet.heights[end]
+    how: dict[str, Any] = {"color": sheet.colours.waist, "linewidth": 1.2, "linestyle": (0, (4, 2))}
+    sheet.axes.plot((near, far, far, near), (high, high, low, low), gid="round", **how)
+    sheet.write(near, high + 0.04, f"{numbers:,}", sheet.colours.waist, ha="right", va="bottom", fontsize=8)
 
 
 def _write_label(sheet: _Sheet, x: float, y: float, row: _Row) -> None:

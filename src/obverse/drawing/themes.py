@@ -34,6 +34,15 @@ class Colours:
     second: str
     waist: str
 
+    def faint(self, colour: str, part: float = 0.25) -> str:
+        """A colour thinned with the paper, so that nothing need be transparent.
+
+        >>> colours_of("light").faint("#000000", 0.5)
+        '#808080'
+        """
+        pairs = [(int(colour[at : at + 2], 16), int(self.paper[at : at + 2], 16)) for at in (1, 3, 5)]
+        return "#" + "".join(f"{round(part * one + (1 - part) * other + 1e-9):02x}" for one, other in pairs)
+
 
 _THEMES = {
     "light": Colours("#ffffff", "#1d2430", "#6a7382", "#dfe3e8", "#2f6db3", "#d1782a", "#7b3f98"),

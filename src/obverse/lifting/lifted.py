@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
@@ -29,6 +29,8 @@ from obverse.sight import Sight
 
 __all__ = ["Lifted", "lift", "path_of"]
 
+Rewriting = Callable[[Block, Shape], Block]
+
 
 @dataclass(frozen=True, repr=False)
 class Lifted(Drawn):
@@ -53,20 +55,26 @@ class Lifted(Drawn):
         until: the path of the module whose output is the code; `""` is all.
         approximate: whether a mirror may follow the main path alone where there is no exact one.
         skips: how each place that is skipped from is joined.
+        changes: what is done to the graph before it is turned round.
     """
 
     make: Make
     until: str = ""
     approximate: bool = False
     skips: tuple[tuple[str, str], ...] = ()
+    changes: tuple[Rewriting, ...] = ()
     _known: Any = field(default_factory=dict, compare=False)
+
+    def rewritten(self, change: Rewriting) -> Lifted:
+        """The same with its graph changed, at every shape; only its mirror is used then."""
+        return replace(self, changes=(*self.changes, change))
 
     def drawing(self, shape: Shape) -> Drawing:
         """The graph at a shape, and how each of its steps is mirrored."""
         return _drawn(self, as_shape(shape))
 
     def graph(self, shape: Shape) -> Graph:
-        return self.drawing(shape).graph
+        return _rewritten(self, as_shape(shape)) if self.changes else self.drawing(shape).graph
 
     def build(self, shape: Shape, *, device: Any = None, dtype: Any = None) -> nn.Module:
         self.output_shape(shape)
@@ -88,6 +96,15 @@ class Lifted(Drawn):
 def _drawn(block: Lifted, shape: Shape) -> Drawing:
     recording = record(block.make, shape, block.until)
     return draw(recording, block.approximate, {})
+
+
+@lru_cache(maxsize=64)
+def _rewritten(block: Lifted, shape: Shape) -> Graph:
+    graph: Any = block.drawing(shape).graph
+    for change in block.changes:
+        graph = change(graph, shape)
+    rewritten: Graph = graph
+    return rewritten
 
 
 def path_of(module: nn.Module, until: str | nn.Module | None) -> str:

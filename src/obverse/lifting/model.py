@@ -58,6 +58,7 @@ class LiftedAutoencoder(Autoencoder):
         until: str | nn.Module | None = None,
         freeze_encoder: bool = False,
         approximate: bool = False,
+        literal: bool = False,
     ) -> None:
         nn.Module.__init__(self)
         shape = as_shape(input_shape)
@@ -66,7 +67,9 @@ class LiftedAutoencoder(Autoencoder):
         block = lift(encoder, shape, until=self.until, approximate=approximate)
         self.encoder_block = as_chain(block)
         self.encoder = encoder  # type: ignore[assignment]
-        self.decoder = Decoder(block, shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
+        self.decoder = Decoder(
+            block, shape, output=output, upsampling=upsampling, literal=literal, device=device, dtype=dtype
+        )
         self.tied = False
         self.freeze_encoder = freeze_encoder
         if freeze_encoder:

@@ -13,18 +13,20 @@ def test_the_mirror_is_exact(drawn):
     assert block.mirror(shape).output_shape(block.output_shape(shape)) == shape
 ```
 
-A block of your own joins with one row, `ROWS["Wavelet"] = Row(wavelets)`: a function from a shape to the strategy of
-the blocks that take it.
+A block of your own joins by its class, `chains(shape, extra=[Wavelet])`, with arguments found from its fields. Where
+those are not enough it joins with one row, `ROWS["Wavelet"] = Row(wavelets)`: a function from a shape to the strategy
+of the blocks that take it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypothesis import strategies as st
 
@@ -67,14 +69,21 @@ from obverse.blocks.resampling import MODES, PixelShuffle, PixelUnshuffle, Upsam
 from obverse.blocks.reshaping import Crop, Flatten, Pad, Unflatten
 from obverse.blocks.skips import Rejoin, Skip
 from obverse.chain import Chain
+from obverse.errors import ShapeError
 from obverse.registry import block_class
 from obverse.shapes import Shape
+from obverse.testing.arguments import blocks_of
+
+if TYPE_CHECKING:
+    from obverse.model import Autoencoder
 
 __all__ = [
     "DRAWN",
     "ROWS",
     "Row",
+    "autoencoders",
     "blocks",
+    "blocks_of",
     "blocks_with_shapes",
     "chains",
     "chains_with_shapes",
@@ -87,6 +96,8 @@ __all__ = [
 
 Drawn = st.SearchStrategy[Any]
 Setting = tuple[Any, ...]
+Extra = Sequence[type[Block] | st.SearchStrategy[Block]]
+"""Blocks of others: their classes, or strategies."""
 
 LARGEST = 3000
 """Numbers in one example, past which a chain does not go on."""
@@ -436,7 +447,9 @@ def _pairs(draw: Any, spatial: Shape, sign: int) -> list[tuple[int, int]]:
 
 
 @st.composite
-def _parallels(draw: Any, shape: Shape, names: tuple[str, ...] | None, depth: int) -> Parallel:
+def _parallels(
+    draw: Any, shape: Shape, names: tuple[str, ...] | None, depth: int, extra: tuple[Any, ...] = ()
+) -> Parallel:
     """Branches that can be joined: each ends with a convolution to the channels and sizes of the first."""
     number = draw(st.integers(1, 3))
     fan: Any = "copy"
@@ -445,16 +458,18 @@ def _parallels(draw: Any, shape: Shape, names: tuple[str, ...] | None, depth: in
         fan = tuple(end - start for start, end in zip([0, *cuts], [*cuts, shape[0]], strict=True))
     join = draw(st.sampled_from(["add", "concat"]))
     shares = [shape] * number if fan == "copy" else [(share, *shape[1:]) for share in fan]
-    first = draw(_graphs(shares[0], names, depth - 1))
+    first = draw(_graphs(shares[0], names, depth - 1, extra))
     after = first.output_shape(shares[0])
-    rest = [draw(_branches(share, after, names, depth - 1)) for share in shares[1:]]
+    rest = [draw(_branches(share, after, names, depth - 1, extra)) for share in shares[1:]]
     return Parallel(first, *rest, fan=fan, join=join)
 
 
 @st.composite
-def _branches(draw: Any, shape: Shape, after: Shape, names: tuple[str, ...] | None, depth: int) -> Block:
+def _branches(
+    draw: Any, shape: Shape, after: Shape, names: tuple[str, ...] | None, depth: int, extra: tuple[Any, ...]
+) -> Block:
     """A block from one shape to another: whatever is drawn, then brought to the shape."""
-    body: Block = draw(_graphs(shape, names, depth))
+    body: Block = draw(_graphs(shape, names, depth, extra))
     given = body.output_shape(shape)
     if given == after:
         return body
@@ -464,32 +479,36 @@ def _branches(draw: Any, shape: Shape, after: Shape, names: tuple[str, ...] | No
 
 
 @st.composite
-def _residuals(draw: Any, shape: Shape, names: tuple[str, ...] | None, depth: int) -> Residual:
+def _residuals(
+    draw: Any, shape: Shape, names: tuple[str, ...] | None, depth: int, extra: tuple[Any, ...] = ()
+) -> Residual:
     if not draw(_UNLESS):  # nothing around it, or a way around that is worked out
         stride, radius, dilation = draw(st.tuples(st.integers(1, 3), st.integers(0, 2), st.integers(1, 2)))
         channels = draw(st.sampled_from([shape[0], 2, 3]))
         body: Block = Conv(channels, 2 * radius + 1, stride, radius * dilation, dilation)
         followers = draw(st.lists(blocks(body.output_shape(shape), POINTWISE), max_size=2))
         return Residual(Chain(body, *followers) if followers else body)
-    body = draw(_graphs(shape, names, depth - 1))
-    return Residual(body, draw(_branches(shape, body.output_shape(shape), names, depth - 1)))
+    body = draw(_graphs(shape, names, depth - 1, extra))
+    return Residual(body, draw(_branches(shape, body.output_shape(shape), names, depth - 1, extra)))
 
 
 @st.composite
-def _graphs(draw: Any, shape: Shape, names: tuple[str, ...] | None, depth: int) -> Block:
+def _graphs(draw: Any, shape: Shape, names: tuple[str, ...] | None, depth: int, extra: tuple[Any, ...]) -> Block:
     """A plain block, a short chain, or branches, nested as deep as is allowed."""
     kind = draw(st.sampled_from(["block", "chain", "residual", "parallel"] if depth > 0 else ["block", "chain"]))
     if kind == "residual" and _is_spatial(shape):
-        return draw(_residuals(shape, names, depth))  # type: ignore[no-any-return]
+        return draw(_residuals(shape, names, depth, extra))  # type: ignore[no-any-return]
     if kind == "parallel":
-        return draw(_parallels(shape, names, depth))  # type: ignore[no-any-return]
+        return draw(_parallels(shape, names, depth, extra))  # type: ignore[no-any-return]
     plain = tuple(name for name in (DRAWN if names is None else names) if name not in ("Residual", "Parallel"))
     if kind == "chain":
-        return draw(chains(shape, plain, most=2))  # type: ignore[no-any-return]
-    return draw(blocks(shape, plain))  # type: ignore[no-any-return]
+        return draw(chains(shape, plain, most=2, extra=extra))  # type: ignore[no-any-return]
+    return draw(blocks(shape, plain, extra))  # type: ignore[no-any-return]
 
 
-def graphs(shape: Shape, names: Iterable[str] | None = None, depth: int = 3) -> st.SearchStrategy[Block]:
+def graphs(
+    shape: Shape, names: Iterable[str] | None = None, depth: int = 3, extra: Extra = ()
+) -> st.SearchStrategy[Block]:
     """Blocks with branches in them, nested.
 
     >>> from hypothesis import find
@@ -500,8 +519,9 @@ def graphs(shape: Shape, names: Iterable[str] | None = None, depth: int = 3) -> 
         shape: `(C, *spatial)`.
         names: keys of `ROWS` for what stands in the branches; by default those in `DRAWN`.
         depth: how deep branches nest in branches.
+        extra: block classes of your own, or strategies of blocks.
     """
-    return _graphs(shape, None if names is None else tuple(names), depth)
+    return _graphs(shape, None if names is None else tuple(names), depth, tuple(extra))
 
 
 _NUMBERS: dict[str, Drawn] = {"p": st.sampled_from([0.0, 0.3])}
@@ -609,7 +629,7 @@ DRAWN = tuple(name for name in ROWS if block_class(name).around != "takes")
 """The rows that are drawn unless others are named: all but of the blocks that run only behind their counterparts."""
 
 
-def blocks(shape: Shape, names: Iterable[str] | None = None) -> st.SearchStrategy[Block]:
+def blocks(shape: Shape, names: Iterable[str] | None = None, extra: Extra = ()) -> st.SearchStrategy[Block]:
     """Blocks that take a shape.
 
     >>> from hypothesis import find
@@ -619,14 +639,35 @@ def blocks(shape: Shape, names: Iterable[str] | None = None) -> st.SearchStrateg
     Args:
         shape: `(C, *spatial)`.
         names: keys of `ROWS`; by default those in `DRAWN`.
+        extra: block classes of your own, with arguments found from their fields; or strategies of blocks.
     """
-    return _blocks(shape, tuple(name for name in (DRAWN if names is None else names) if ROWS[name].fits(shape)))
+    names = tuple(name for name in (DRAWN if names is None else names) if ROWS[name].fits(shape))
+    return _with_extra(shape, names, tuple(extra)) if extra else _blocks(shape, names)
 
 
 @st.composite
 def _blocks(draw: Any, shape: Shape, names: tuple[str, ...]) -> Block:
     block: Block = draw(ROWS[draw(_weighted(names))].drawn(shape))
     return block
+
+
+@st.composite
+def _with_extra(draw: Any, shape: Shape, names: tuple[str, ...], extra: tuple[Any, ...]) -> Block:
+    """One of the extra blocks every other time, if it takes the shape."""
+    if draw(_UNLESS) or not names:
+        one = draw(st.sampled_from(extra))
+        block: Block = draw(one if isinstance(one, st.SearchStrategy) else blocks_of(one))
+        if _takes(block, shape):
+            return block
+    return draw(_blocks(shape, names) if names else st.nothing())  # type: ignore[no-any-return]
+
+
+def _takes(block: Block, shape: Shape) -> bool:
+    try:
+        block.output_shape(shape)
+    except ShapeError:
+        return False
+    return True
 
 
 @lru_cache
@@ -639,7 +680,7 @@ WEIGHTS = {"Conv": 12}
 
 
 def blocks_with_shapes(
-    names: Iterable[str] | None = None, ranks: Sequence[int] = (1, 2, 3)
+    names: Iterable[str] | None = None, ranks: Sequence[int] = (1, 2, 3), extra: Extra = ()
 ) -> st.SearchStrategy[tuple[Block, Shape]]:
     """A block and a shape that it takes.
 
@@ -654,12 +695,14 @@ def blocks_with_shapes(
 
     drawn: Any = shapes(ranks).filter(taken)
     pairs: st.SearchStrategy[tuple[Block, Shape]] = drawn.flatmap(
-        lambda shape: st.tuples(blocks(shape, chosen), st.just(shape))
+        lambda shape: st.tuples(blocks(shape, chosen, extra), st.just(shape))
     )
     return pairs
 
 
-def chains(shape: Shape, names: Iterable[str] | None = None, most: int = 6) -> st.SearchStrategy[Chain]:
+def chains(
+    shape: Shape, names: Iterable[str] | None = None, most: int = 6, extra: Extra = ()
+) -> st.SearchStrategy[Chain]:
     """Chains that take a shape, nested at will.
 
     >>> from hypothesis import find
@@ -670,22 +713,23 @@ def chains(shape: Shape, names: Iterable[str] | None = None, most: int = 6) -> s
         shape: `(C, *spatial)`.
         names: keys of `ROWS`; by default those in `DRAWN`.
         most: how many blocks a chain has at most, nested chains' blocks counted.
+        extra: block classes of your own, or strategies of blocks.
     """
-    return _chains(shape, None if names is None else tuple(names), most)
+    return _chains(shape, None if names is None else tuple(names), most, tuple(extra))
 
 
 @st.composite
-def _chains(draw: Any, shape: Shape, names: tuple[str, ...] | None, most: int) -> Chain:
-    links: list[Block] = [draw(blocks(shape, names))]
+def _chains(draw: Any, shape: Shape, names: tuple[str, ...] | None, most: int, extra: tuple[Any, ...]) -> Chain:
+    links: list[Block] = [draw(blocks(shape, names, extra))]
     shape = links[0].output_shape(shape)
     while len(links) < most and prod(shape) <= LARGEST and draw(_GO_ON):
-        links.append(draw(blocks(shape, names)))
+        links.append(draw(blocks(shape, names, extra)))
         shape = links[-1].output_shape(shape)
     return Chain(*_gathered(draw, links, depth=2))
 
 
 def chains_with_shapes(
-    names: Iterable[str] | None = None, ranks: Sequence[int] = (1, 2, 3), most: int = 6
+    names: Iterable[str] | None = None, ranks: Sequence[int] = (1, 2, 3), most: int = 6, extra: Extra = ()
 ) -> st.SearchStrategy[tuple[Chain, Shape]]:
     """A chain and a shape that it takes.
 
@@ -694,7 +738,37 @@ def chains_with_shapes(
     (Chain(Identity(), Identity()), (1, 1))
     """
     names = None if names is None else tuple(names)
-    return shapes(ranks).flatmap(lambda shape: st.tuples(chains(shape, names, most), st.just(shape)))
+    return shapes(ranks).flatmap(lambda shape: st.tuples(chains(shape, names, most, extra), st.just(shape)))
+
+
+@st.composite
+def _autoencoders(draw: Any, names: tuple[str, ...] | None, ranks: Sequence[int], extra: tuple[Any, ...]) -> Any:
+    from obverse.model import Autoencoder
+
+    chain, shape = draw(chains_with_shapes(names, ranks, most=4, extra=extra))
+    options: dict[str, Any] = {"output": draw(st.sampled_from([None, Sigmoid()]))}
+    options["upsampling"] = draw(st.sampled_from(["transpose", "resize", "subpixel"]))
+    if options["upsampling"] == "transpose" and draw(_UNLESS):
+        with suppress(ShapeError):  # a layer says itself that it is mirrored in another style
+            return Autoencoder(chain, shape, tied=True, **options)
+    return Autoencoder(chain, shape, **options)
+
+
+def autoencoders(
+    names: Iterable[str] | None = None, ranks: Sequence[int] = (1, 2, 3), extra: Extra = ()
+) -> st.SearchStrategy[Autoencoder]:
+    """Built models, with an output, in a style of upsampling, or tied.
+
+    >>> from hypothesis import find
+    >>> find(autoencoders(["Conv"]), lambda model: True).encoder.block
+    Chain(Conv(1, 1))
+
+    Args:
+        names: keys of `ROWS`; by default those in `DRAWN`.
+        ranks: the numbers of spatial axes to draw from.
+        extra: block classes of your own, or strategies of blocks.
+    """
+    return _autoencoders(None if names is None else tuple(names), tuple(ranks), tuple(extra))
 
 
 def nestings(links: Sequence[Block], depth: int = 2) -> st.SearchStrategy[Chain]:

@@ -1,0 +1,467 @@
+"""The command line: `obverse plan | mirror | draw | solve | blocks | check`.
+
+What is asked is an encoder, as an expression or a config file, and a shape. What is answered is a table for people, or
+with `--json` plain data for programs. Only `draw` to a bitmap and `check` import more than the plans need.
+
+Exit codes: 0, all is well; 1, arithmetic refuses, or a check has failed; 2, what was typed cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from obverse import answers
+from obverse.block import Block
+from obverse.decoder import mirror
+from obverse.errors import ConfigError, ObverseError, RegistryError
+from obverse.expressions import parse
+from obverse.plan import WIDTH, Plan
+from obverse.rewrite import with_upsampling
+from obverse.shapes import Shape
+
+__all__ = ["main", "parser"]
+
+REFUSED, UNREADABLE = 1, 2
+
+EXAMPLES = """\
+examples:
+  obverse plan "Conv(16, 3, stride=2, padding=1) >> ReLU() >> Conv(12, 7)" 1x28x28
+  obverse mirror encoder.json 3x224x224 --upsampling resize
+  obverse mirror "Conv(16, 3, stride=2)" 1x28x28 --torch > model.py
+  obverse draw encoder.toml 1x28x28 -o hourglass.svg
+  obverse solve 28 14 --kernel-sizes 3,5
+  obverse check mypackage.blocks:Wavelet
+
+An encoder is an expression in quotes, a config file, or - for what comes in by
+the pipe. A shape is that of one example, without the batch."""
+
+
+class UnreadableError(Exception):
+    """What was typed cannot be read."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer one command; the exit code.
+
+    >>> main(["mirror", "Conv(16, 3, stride=2, padding=1)", "1x28x27"])
+    ConvTranspose(1, 3, stride=2, padding=1, output_padding=(1, 0))
+    0
+
+    Args:
+        arguments: as typed, without the program's name; `None` for those that it was started with.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that knows no × shall not stop the answer
+    asked = parser().parse_args(arguments)
+    try:
+        code: int = asked.answer(asked)
+        sys.stdout.flush()
+    except UnreadableError as error:
+        return _complain(asked, str(error), UNREADABLE)
+    except ObverseError as error:
+        return _complain(asked, str(error), REFUSED)
+    except BrokenPipeError:  # `obverse blocks | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _complain(asked: argparse.Namespace, message: str, code: int) -> int:
+    if getattr(asked, "json", False):
+        print(json.dumps({"wrong": message}))
+    else:
+        print(f"obverse {asked.command}: {message}", file=sys.stderr)
+    return code
+
+
+# What can be asked
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, what may have been meant, and where help is."""
+        _, _, choices = message.partition("invalid choice: ")
+        if choices:
+            given, _, known = choices.partition(" (choose from ")
+            near = get_close_matches(given.strip("'"), [each.strip("' )") for each in known.split(",")], n=1)
+            message += f"\nDid you mean {near[0]}?" if near else ""
+        self.exit(UNREADABLE, f"{self.prog}: {message}\nSee {self.prog} --help.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line.
+
+    >>> parser().parse_args(["plan", "ReLU()", "1x28x28"]).shape
+    '1x28x28'
+    """
+    whole = _Parser(
+        prog="obverse",
+        description="Shapes, costs and mirrors of encoders, by arithmetic.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action=_Version, nargs=0, help="say the version and go")
+    _offer_completion(whole)
+    commands = whole.add_subparsers(dest="command", metavar="command", required=True)
+    for name, answer, said in (
+        ("plan", _plan, "shapes, costs and receptive fields, block by block"),
+        ("mirror", _mirror, "the decoder that takes the code back to the shape"),
+        ("draw", _draw, "an encoder and its mirror, as a picture"),
+    ):
+        command = _command(commands, name, answer, said)
+        encoder = command.add_argument("encoder", help="an expression in quotes, a config file, or -")
+        encoder.complete = _FILES  # type: ignore[attr-defined]    # which shtab reads
+        command.add_argument("shape", help="of one example, without the batch: 1x28x28")
+        if name == "draw":
+            out = command.add_argument("-o", "--output", required=True, help="a file: .svg, .png or .pdf")
+            out.complete = _FILES  # type: ignore[attr-defined]
+            command.add_argument("--theme", choices=["light", "dark"], default="light", help="of a .png or .pdf")
+        else:
+            command.add_argument("--json", action="store_true", help="plain data, for programs")
+        style = ["transpose", "resize", "subpixel"]
+        command.add_argument(
+            "--upsampling", choices=style, default="transpose", help="how the mirror makes sizes larger"
+        )
+        if name == "plan":
+            command.add_argument("--mirror", action="store_true", help="the mirror's plan as well")
+        if name == "mirror":
+            command.add_argument(
+                "--torch", action="store_true", help="the whole autoencoder as plain PyTorch, to paste"
+            )
+    _add_solve(commands)
+    blocks = _command(commands, "blocks", _blocks, "every block there is, or all about one")
+    blocks.add_argument("name", nargs="?", help="of a block, for its arguments and what it does")
+    blocks.add_argument("--json", action="store_true", help="plain data, for programs")
+    check = _command(commands, "check", _check, "whether a block keeps its promises, by trying many")
+    check.add_argument("block", help="a class or a block: package.module:Block")
+    check.add_argument("--examples", type=int, default=100, help="how many of each (100)")
+    return whole
+
+
+_FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+"""What shtab completes an argument with that may be a file."""
+
+
+def _command(commands: Any, name: str, answer: Any, said: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=said, description=f"{said[0].upper()}{said[1:]}.", allow_abbrev=False
+    )
+    command.set_defaults(answer=answer)
+    return command
+
+
+def _add_solve(commands: Any) -> None:
+    solve = _command(commands, "solve", _solve, "the convolutions that take one size to another, along an axis")
+    solve.add_argument("input_size", type=int, help="cells that go in")
+    solve.add_argument("output_size", type=int, help="cells that shall come out")
+    for name, default in (("kernel-sizes", "1 to 7"), ("strides", "1 to 4"), ("paddings", "up to half the kernel")):
+        solve.add_argument(f"--{name}", type=_numbers, help=f"to try, as in 3,5 or 1-7 ({default})")
+    solve.add_argument("--dilations", type=_numbers, default=[1], help="to try (1)")
+    solve.add_argument("--most", type=int, default=12, help="how many to show, plainest first (12)")
+    solve.add_argument("--json", action="store_true", help="plain data, for programs")
+
+
+def _numbers(text: str) -> list[int]:
+    """Whole numbers and ranges of them.
+
+    >>> _numbers("3,5-7")
+    [3, 5, 6, 7]
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+class _Version(argparse.Action):
+    """Says the version, which is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Say it and go."""
+        from importlib.metadata import version
+
+        print(f"obverse {version('obverse')}")
+        parser.exit()
+
+
+def _offer_completion(whole: argparse.ArgumentParser) -> None:
+    class Completion(argparse.Action):
+        """Writes a completion script; shtab is imported only then."""
+
+        def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, *_: Any) -> None:
+            try:
+                shtab = import_module("shtab")
+            except ImportError:
+                parser.error('completion needs the package shtab: pip install "obverse[cli]"')
+            print(shtab.complete(whole, values))
+            parser.exit()
+
+    said = 'write a completion script: eval "$(obverse --print-completion bash)"'
+    whole.add_argument("--print-completion", action=Completion, choices=["bash", "zsh", "tcsh"], help=said)
+
+
+# How it is read
+
+
+def _encoder(text: str) -> Block:
+    """The encoder that was typed: an expression, a config file, or what comes in by the pipe."""
+    try:
+        if text == "-":
+            return parse(sys.stdin.read())
+        if Path(text).suffix in (".json", ".toml"):
+            return _from_file(Path(text))
+        return parse(text)
+    except (ConfigError, RegistryError) as error:
+        raise UnreadableError(str(error)) from None
+
+
+def _from_file(path: Path) -> Block:
+    if not path.is_file():
+        raise UnreadableError(
+            f"there is no file {str(path)!r}.\nGive its path, or an expression such as 'Conv(16, 3)'."
+        )
+    from obverse.config import AutoencoderConfig, from_config, from_json, from_toml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"{path} cannot be read: {error}.") from None
+    try:
+        config = (from_json if path.suffix == ".json" else from_toml)(text)
+        return AutoencoderConfig.read(config).encoder if "model" in config else from_config(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.reason}", error.repair) from None
+
+
+def _asked(asked: argparse.Namespace) -> tuple[Block, Shape]:
+    try:
+        shape = answers.read_shape(asked.shape)
+    except ObverseError as error:
+        try:
+            answers.read_shape(asked.encoder)
+        except ObverseError:
+            raise UnreadableError(str(error)) from None
+        raise UnreadableError(f"the encoder comes first, then the shape: {asked.encoder} is a shape.") from None
+    return _encoder(asked.encoder), shape
+
+
+# Answers
+
+
+def _plan(asked: argparse.Namespace) -> int:
+    encoder, shape = _asked(asked)
+    plan = Plan.of(encoder, shape)
+    if asked.json:
+        data = answers.plan_data(plan)
+        _say_json(data | ({"mirror": answers.mirror_data(encoder, shape, asked.upsampling)} if asked.mirror else {}))
+        return 0
+    _say_plan(plan)
+    if asked.mirror:
+        _say("")
+        _say_plan(Plan.of(mirror(encoder, shape, upsampling=asked.upsampling), plan.output_shape))
+    return 0
+
+
+def _mirror(asked: argparse.Namespace) -> int:
+    encoder, shape = _asked(asked)
+    if asked.torch:
+        from obverse.pasting import pytorch_code
+
+        try:
+            source = pytorch_code(encoder, shape, upsampling=asked.upsampling)
+        except ConfigError as error:
+            raise UnreadableError(str(error)) from None
+        _say_json({"pytorch": source}) if asked.json else _say(source)
+    elif asked.json:
+        _say_json(answers.mirror_data(encoder, shape, asked.upsampling))
+    else:
+        _say(answers.chain_text(mirror(encoder, shape, upsampling=asked.upsampling)))
+    return 0
+
+
+def _draw(asked: argparse.Namespace) -> int:
+    encoder, shape = _asked(asked)
+    path = Path(asked.output)
+    if path.suffix not in (".svg", ".png", ".pdf"):
+        raise UnreadableError(
+            f"{path.name!r} is no picture that can be written.\nGive a name that ends in .svg, .png or .pdf."
+        )
+    styled = with_upsampling(encoder, shape, asked.upsampling)
+    plan = Plan.of(styled, shape)
+    decoder = Plan.of(mirror(styled, shape), plan.output_shape)
+    try:
+        if path.suffix == ".svg":
+            from obverse.sketches import hourglass as sketch
+
+            path.write_text(sketch(plan, decoder), encoding="utf-8")
+        else:
+            from obverse.drawing import hourglass
+
+            hourglass(plan, decoder, theme=asked.theme).savefig(path, dpi=150)
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be written: {error.strerror or error}.") from None
+    except ImportError as error:
+        raise UnreadableError(f"{error}\nAn .svg needs nothing.") from None
+    _say(f"{path}: {path.stat().st_size:,} bytes")
+    return 0
+
+
+def _solve(asked: argparse.Namespace) -> int:
+    from obverse.arithmetic import remainder, solve_conv
+
+    bounds = {name: getattr(asked, name) for name in ("kernel_sizes", "strides", "paddings", "dilations")}
+    given = {name: numbers for name, numbers in bounds.items() if numbers is not None}
+    found = solve_conv(asked.input_size, asked.output_size, **given)
+    rows = [{**each._asdict(), "remainder": remainder(asked.input_size, *each)} for each in found]
+    if asked.json:
+        _say_json(rows)
+    elif rows:
+        _say_table(list(rows[0]), [[str(number) for number in row.values()] for row in rows[: asked.most]])
+        if len(rows) > asked.most:
+            _say(f"{len(rows) - asked.most} more; --most {len(rows)} shows all.")
+    else:
+        _say(f"no convolution within these bounds takes {asked.input_size} to {asked.output_size}.", sys.stderr)
+    return 0 if rows else REFUSED
+
+
+def _blocks(asked: argparse.Namespace) -> int:
+    from obverse.registry import block_class, entries
+
+    if asked.name:
+        try:
+            block = block_class(asked.name)
+        except RegistryError as error:
+            raise UnreadableError(str(error)) from None
+        _say_json(_described(asked.name, block)) if asked.json else _say_block(asked.name, block)
+        return 0
+    listed = [(entry, block_class(entry.name) if entry.origin == "built-in" else None) for entry in entries()]
+    rows = [
+        {"name": entry.name, "what": _headline(block) if block else entry.state, "from": entry.origin}
+        for entry, block in listed
+    ]
+    if asked.json:
+        _say_json(rows)
+    else:
+        _say_table(["block", "what it is"], [[row["name"], _origin(row)] for row in rows], numbers=False)
+        _say("\nobverse blocks NAME says all about one.")
+    return 0
+
+
+def _origin(row: dict[str, str]) -> str:
+    return row["what"] if row["from"] == "built-in" else f"{row['from']}: {row['what']}"
+
+
+def _headline(block: type[Block]) -> str:
+    return (block.__doc__ or "").strip().partition("\n")[0].rstrip(".").replace("`", "")
+
+
+def _described(name: str, block: type[Block]) -> dict[str, str]:
+    import inspect
+
+    signature = inspect.signature(block)
+    plain = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
+    shown = signature.replace(parameters=plain, return_annotation=inspect.Signature.empty)
+    return {"name": name, "call": f"{name}{shown}", "text": inspect.getdoc(block) or ""}
+
+
+def _say_block(name: str, block: type[Block]) -> None:
+    said = _described(name, block)
+    _say(f"{said['call']}\n\n{said['text']}")
+
+
+def _check(asked: argparse.Namespace) -> int:
+    module, colon, attribute = asked.block.partition(":")
+    if not (module and colon and attribute):
+        raise UnreadableError(f"{asked.block!r} names no block.\nWrite it as in package.module:Block.")
+    sys.path.insert(0, "")  # a module that lies here, as with python -m
+    try:
+        block = getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise UnreadableError(f"{module} cannot be imported: {error}.") from None
+    except AttributeError:
+        raise UnreadableError(f"{module} has no {attribute!r}.") from None
+    try:
+        from hypothesis import settings
+
+        from obverse.testing import check_block
+    except ImportError as error:
+        raise UnreadableError(str(error)) from None
+    try:
+        _say(str(check_block(block, settings=settings(max_examples=asked.examples, deadline=None, database=None))))
+    except AssertionError as error:
+        _say(str(error), sys.stderr)
+        return REFUSED
+    except (TypeError, ValueError) as error:
+        raise UnreadableError(str(error)) from None
+    return 0
+
+
+# How it is said
+
+
+def _say(text: str, stream: Any = None) -> None:
+    print(text, file=stream)
+
+
+def _say_json(data: Any) -> None:
+    _say(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _console() -> Any:
+    """A console of 80 columns for people who have rich and look at a terminal; else nothing."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        console = import_module("rich.console").Console(highlight=False)
+    except ImportError:
+        return None
+    console.width = min(console.width, WIDTH)
+    return console
+
+
+def _say_plan(plan: Plan) -> None:
+    console = _console()
+    if console is None:
+        _say(str(plan))
+        return
+    head, *lines = str(plan).split("\n")
+    console.print(head, style="dim", no_wrap=True, markup=False)
+    steps = iter(plan.steps)
+    for number, line in enumerate(lines):
+        step = next(steps, None) if 0 < number <= len(plan.steps) else None
+        quiet = step is not None and step.block.pointwise
+        style = "dim" if quiet else "bold" if number == len(plan.steps) + 1 else ""
+        console.print(line, style=style, no_wrap=True, markup=False, overflow="crop")
+
+
+def _say_table(head: list[str], rows: Iterable[list[str]], numbers: bool = True) -> None:
+    console, rows = _console(), list(rows)
+    if console is not None:
+        table = import_module("rich.table").Table(box=None, header_style="dim", pad_edge=False)
+        for name in head:
+            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        return
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, *rows]:
+        cells = zip(row, widths, strict=True)
+        line = "  ".join(f"{cell:>{wide}}" if numbers else f"{cell:<{wide}}" for cell, wide in cells).rstrip()
+        _say(line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
