@@ -45,10 +45,11 @@ def told(chain, shape, axis):
     opened = (*shape[:axis], None, *shape[axis + 1 :])
     try:
         return chain.accepts(opened).axes[0]
-    except ShapeError as error:
-        assert "cannot be said" in str(error)
-        event("cannot be said")
-        return None
+    except ShapeError as refused:
+        said = str(refused)
+    assert "cannot be said" in said
+    event("cannot be said")
+    return None
 
 
 def at(shape, axis, size):

@@ -373,10 +373,9 @@ def mangled(draw):
     return {**change(config), "obverse": 1}
 
 
-@pytest.mark.skip(reason="following a Residual's body at strides of millions is bounded, but takes up to minutes")
 @given(mangled())
 def test_a_model_of_absurd_sizes_is_counted_or_refused_in_a_moment(config):
-    began = time.perf_counter()
+    began = time.process_time()  # others may use the machine, too
     try:
         described = AutoencoderConfig.read(config)
         described.check_size()
@@ -384,7 +383,7 @@ def test_a_model_of_absurd_sizes_is_counted_or_refused_in_a_moment(config):
         assert str(error)  # noqa: PT017    # an error is one of two right answers
     else:
         assert described.parameters() <= 10**9
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 2
 
 
 MODEL = {**HEAD, "model": "Autoencoder", "encoder": CONV, "input_shape": [1, 28, 28]}

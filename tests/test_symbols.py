@@ -55,12 +55,16 @@ def test_formulas_agree_with_numbers(drawn):
     assume(outcome(chain.output_shape, shape) is not None)
     try:
         formulas, numbers = chain.plan(letters), chain.plan(shape)
-    except ShapeError as error:
-        assert "no formula of whole numbers" in str(error)
+    except ShapeError as refused:
+        said = str(refused)
+    else:
+        said = ""
+    if said:
+        assert "no formula of whole numbers" in said
         event("no formula")
         return
     values = {symbol(letter): size for letter, size in zip(letters[1:], shape[1:], strict=True)}
-    named = {letter: size for letter, size in zip(letters[1:], shape[1:], strict=True)}
+    named = dict(zip(letters[1:], shape[1:], strict=True))
     for formula, plain_ in zip(formulas.steps, numbers.steps, strict=True):
         assert tuple(number(size, values) for size in formula.output_shape) == plain_.output_shape
         assert tuple(eval(formula_text(size), {}, named) for size in formula.output_shape) == plain_.output_shape

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from obverse.block import Block
+from obverse.block import Block, blocks_in
 from obverse.errors import ShapeError
 from obverse.shapes import Shape, at_axes, axis_letter, shape_text
 from obverse.sizes import MOST_TRIED, Course, Growing, Sizes, Unknown, Untold, first_of, followed, sizes_where
@@ -213,7 +213,7 @@ def _courses(
         left = [cells for cells in block.remainders(at) if isinstance(cells, Growing)]
         return _Taken(code, any(bool(cells != 0) for cells in left))
 
-    return followed(formula, most)
+    return followed(formula, most, blocks_in(block))
 
 
 def nearest_taken(block: Block, shape: Shape, most: int = MOST_TRIED) -> tuple[Shape, bool] | None:

@@ -22,6 +22,10 @@ class Clamp(Block):    # numbers kept between two bounds
 
     pointwise = True
 
+    def __post_init__(self):
+        if not self.least < self.most:
+            raise ValueError(f"least={self.least} is not below most={self.most}.")
+
     def build(self, shape):
         from torch import nn
 
@@ -77,6 +81,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
+from inspect import get_annotations
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -89,7 +94,7 @@ if TYPE_CHECKING:
 
     from obverse.chain import Chain
 
-__all__ = ["Block", "Limit", "keywords", "passing", "variadic"]
+__all__ = ["Block", "Limit", "blocks_in", "keywords", "passing", "variadic"]
 
 
 class Limit(NamedTuple):
@@ -139,8 +144,8 @@ class Block:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # read once, and not from dataclasses.fields: blocks are made while the compiler looks on, which cannot follow it
-        annotated = cls.__dict__.get("__annotations__", {})
+        # read once: blocks are made while the compiler looks on, which cannot follow dataclasses.fields
+        annotated = get_annotations(cls)
         cls.flags = (*cls.flags, *[name for name, kind in annotated.items() if kind in ("bool", bool)])
         if cls.pointwise:
             return
@@ -286,3 +291,15 @@ def passing(blocks: Iterable[Block]) -> Literal["", "gives", "takes"]:
     """
     ways = {block.around for block in blocks} - {""}
     return ways.pop() if len(ways) == 1 else ""
+
+
+def blocks_in(part: Any) -> int:
+    """How many blocks there are in a block, itself included: what it costs to ask for a shape.
+
+    >>> from obverse import Chain, Conv, ReLU, Residual
+    >>> blocks_in(Residual(Chain(Conv(8, 3), ReLU())))
+    4
+    """
+    if isinstance(part, Block):
+        return 1 + sum([blocks_in(getattr(part, argument.name)) for argument in fields(part)])  # type: ignore[arg-type]
+    return sum(map(blocks_in, part)) if isinstance(part, tuple) else 0

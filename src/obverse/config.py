@@ -28,9 +28,10 @@ from obverse.decoder import counterparts, mirror
 from obverse.errors import ConfigError, ObverseError, RegistryError, ShapeError
 from obverse.graph import Junction, Node
 from obverse.plan import Plan
-from obverse.registry import block_class, name_of, names, near_misses
+from obverse.registry import block_class, is_at_hand, name_of, names, near_misses
 from obverse.rewrite import with_skips, with_upsampling
 from obverse.shapes import as_shape
+from obverse.sizes import Untold, bounded
 
 __all__ = ["AutoencoderConfig", "from_config", "from_json", "from_toml", "to_config", "to_json", "to_toml"]
 
@@ -115,7 +116,8 @@ class AutoencoderConfig:
             ConfigError: with the number of parameters, or what the blocks say.
         """
         try:
-            number = self.parameters()
+            with bounded():
+                number = self.parameters()
         except (Exception, RecursionError) as error:  # of arithmetic on absurd sizes, and of plugins' own rules
             _refuse("", error)
         check_number(number, max_parameters)
@@ -346,7 +348,7 @@ def _check_names(config: Mapping[str, Any], plugins: Plugins) -> None:
         elif isinstance(value, Mapping):
             left += [(each, _within(place, key)) for key, each in value.items()]
             name = value.get("block")
-            if isinstance(name, str):
+            if isinstance(name, str) and not is_at_hand(name):
                 known = known or names()
                 if name not in known:
                     raise _unknown(_at(place) + f"no block is called {name!r:.80}", name, known, "See names().")

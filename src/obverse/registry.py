@@ -142,6 +142,15 @@ def names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*BUILT_IN, *_registered, *_claims())))
 
 
+def is_at_hand(name: str) -> bool:
+    """Whether a name is a built-in's or a registered one's: no list of installed packages need be read to know it.
+
+    >>> is_at_hand("Conv"), is_at_hand("Convv")
+    (True, False)
+    """
+    return name in BUILT_IN or name in _registered
+
+
 def block_class(name: str, plugins: Container[str] | None = None) -> type[Block]:
     """The class of a block, by its name.
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import ceil, floor, gcd, lcm
 from typing import Any, NamedTuple
 
+from obverse.sizes import spend
 from obverse.symbols import is_symbolic
 
 __all__ = ["ITSELF", "Seen", "Sight", "Window", "composed", "halved", "transposed_window", "united"]
@@ -48,6 +49,7 @@ class Window(NamedTuple):
         if type(stride) is int:
             low = ceil(centre - reach)
             return Seen(stride, (low,), (floor(centre + reach),))
+        spend(stride.denominator)
         cells = range(stride.denominator)
         middles = [centre + cell * stride for cell in cells]
         return Seen(stride, tuple([ceil(m - reach) for m in middles]), tuple([floor(m + reach) for m in middles]))
@@ -163,6 +165,7 @@ def _through(first: Window | Seen, then: Window | Seen, cells: int | None) -> Se
     period = len(further.low) * (turns // gcd(turns, _moved(further)) if turns > 1 else 1)
     endless = seen.endless and further.endless and (cells is None or period <= cells)
     number = range(period if endless else cells or len(further.low))
+    spend(len(number))
     ends = [further.of(cell) for cell in number]
     low_ends, high_ends = [seen._end(seen.low, end) for end, _ in ends], [seen._end(seen.high, end) for _, end in ends]
     return Seen(_plain(seen.stride * further.stride), tuple(low_ends), tuple(high_ends), endless)
@@ -201,7 +204,9 @@ def _hull(one: Window | Seen, other: Window | Seen, cells: int) -> Seen:
         return a
     period = lcm(len(a.low), len(b.low))
     endless = a.endless and b.endless and a.stride == b.stride and period <= cells
-    both = [(a.of(cell), b.of(cell)) for cell in range(period if endless else cells)]
+    number = range(period if endless else cells)
+    spend(len(number))
+    both = [(a.of(cell), b.of(cell)) for cell in number]
     ends = [_either(*pair) for pair in both]
     return Seen(a.stride, tuple([low for low, _ in ends]), tuple([high for _, high in ends]), endless)
 

@@ -9,6 +9,8 @@ few sizes in front of it are tried one by one. What comes out is proven for ever
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count, groupby, islice
 from math import gcd
@@ -293,10 +295,78 @@ class Course(NamedTuple):
 
 
 MOST_TRIED = 20_000
-"""Sizes and classes tried at most before a formula is given up: a second, for a chain of fifty blocks."""
+"""Sizes and classes tried at most before a formula is given up."""
+MOST_STEPS = 100_000
+"""Steps at most for one question, one for each block at each try: about a second."""
 
 
-def followed(formula: Callable[[Any], Any], most: int = MOST_TRIED) -> list[Course]:
+class _Steps:
+    """The steps that a question may take; those of a question inside another one count for both."""
+
+    def __init__(self, most: int, outer: _Steps | None) -> None:
+        self.left, self.outer = most, outer
+
+    def need(self, steps: int) -> None:
+        """End the question now, if it will take more steps than there are."""
+        if steps > self.left:
+            self.left = 0  # for good: what was begun cannot be ended
+            raise Untold(
+                "it takes too long to follow.", "Give smaller numbers, and each Residual a shortcut=... of its own."
+            )
+        if self.outer is not None:
+            self.outer.need(steps)
+
+    def spend(self, steps: int) -> None:
+        """Take some."""
+        self.need(steps)
+        self.left -= steps
+        if self.outer is not None:
+            self.outer.spend(steps)
+
+
+_asking: ContextVar[_Steps | None] = ContextVar("_asking", default=None)
+
+
+@contextmanager
+def bounded(most: int = MOST_STEPS) -> Iterator[None]:
+    """One question: everything that is followed inside takes so many steps at most, all together.
+
+    >>> with bounded(1_000):
+    ...     sizes_taken(lambda size: size % 10 + size % 10_007)
+    Traceback (most recent call last):
+        ...
+    obverse.sizes.Untold: it takes too long to follow.
+
+    Raises:
+        Untold: when they are spent; and for who answers a question inside by catching that, `is_over` tells.
+    """
+    asked = _asking.set(_Steps(most, _asking.get()))
+    try:
+        yield
+    finally:
+        _asking.reset(asked)
+
+
+def spend(steps: int) -> None:
+    """Count steps for the question around, if there is one.
+
+    Raises:
+        Untold: if it has not as many left.
+    """
+    around = _asking.get()
+    if around is not None:
+        around.spend(steps)
+
+
+def is_over() -> bool:
+    """Whether a question around has no steps left: then what was asked inside it has no answer either."""
+    around = _asking.get()
+    while around is not None and around.left > 0:
+        around = around.outer
+    return around is not None
+
+
+def followed(formula: Callable[[Any], Any], most: int = MOST_TRIED, cost: int = 1) -> list[Course]:
     """What a formula makes of all sizes, class by class.
 
     >>> [course.first for course in followed(lambda size: (size + 1) // 2)]
@@ -305,34 +375,48 @@ def followed(formula: Callable[[Any], Any], most: int = MOST_TRIED) -> list[Cour
     Args:
         formula: from a size to anything made of numbers; raises `ShapeError` where it refuses.
         most: how often it is asked at most.
+        cost: the steps that one try takes: how many blocks are asked.
 
     Raises:
         Untold: for a formula that is not made of sums, multiples and divisions by whole numbers, or takes too long.
+            That is known before it is tried, where a period is millions long or begins millions of cells further on.
     """
-    period, asked = 1, count(1)
+    with bounded(min(most * cost, MOST_STEPS)):
+        return _followed(formula, cost)
 
-    def tried(size: Growing) -> Any:
-        if next(asked) > most:
-            raise Untold("it takes too long to follow.")
+
+def _followed(formula: Callable[[Any], Any], cost: int) -> list[Course]:
+    steps = _asking.get()
+    assert steps is not None
+
+    def tried(size: Growing, still: int = 1) -> Any:
+        """What a size gives, if there are steps for it and those still to be tried."""
+        steps.need(still * cost)
+        steps.spend(cost)
         try:
             return formula(size)
         except ShapeError:
             return None
 
+    period = 1
     while True:
         try:
-            return [course for first in range(1, period + 1) for course in _class(tried, first, period)]
+            return [
+                course
+                for first in range(1, period + 1)
+                for course in _class(tried, first, period, still=period + 1 - first)
+            ]
         except Finer as question:
             period *= question.parts
         except TypeError as error:
             raise Untold(f"it cannot be followed: {error}.") from None
 
 
-def _class(tried: Callable[[Growing], Any], first: int, period: int) -> Iterator[Course]:
+def _class(tried: Callable[..., Any], first: int, period: int, still: int) -> Iterator[Course]:
     start = first
     while True:
         try:
-            outcome = tried(Growing(start, period))
+            outcome = tried(Growing(start, period), still + (start - first) // period)
             break
         except Beyond as question:
             start += question.steps * period

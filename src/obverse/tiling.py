@@ -162,24 +162,30 @@ def _cut(
     size, cells = shape[axis + 1], at(shape).output_shape(shape)[axis + 1]
     length = tile - (tile - size) % meeting  # so that at its end as much is left over as at the end of the whole
     part = (*shape[: axis + 1], length, *shape[axis + 2 :])
+    last = size - length if length > 0 else -1
+
+    def kept(begin: int) -> _Span | None:
+        """The cells of a tile that are those of the whole."""
+        try:
+            return _valid(at(shape), at(part), (shape, part), _Span(begin, begin, begin + length), axis, [])
+        except ShapeError:
+            return None
+
     pieces: list[tuple[slice, slice, slice]] = []
-    place = begin = 0
-    while place < cells:
-        found = None
-        for begin in range(size - length if length > 0 else -1, begin - 1, -meeting):
-            try:
-                found = _valid(at(shape), at(part), (shape, part), _Span(begin, begin, begin + length), axis, [])
-            except ShapeError:
+    place = earliest = 0
+    while place < cells:  # each tile begins as far on as its cells still follow those that are there
+        for begin in range(last, earliest - 1, -meeting):
+            span = kept(begin)
+            if span is None:
                 return []
-            if found is None:
-                return []
-            if found.low <= place < found.high:
+            if span.low <= place < span.high:
                 break
-        if found is None or not found.low <= place < found.high:
+        else:
             return []
-        kept = slice(place - found.begin, found.high - found.begin)
-        pieces.append((slice(begin, begin + length), kept, slice(place, found.high)))
-        place = found.high
+        pieces.append(
+            (slice(begin, begin + length), slice(place - span.begin, span.high - span.begin), slice(place, span.high))
+        )
+        place, earliest = span.high, begin
     return pieces
 
 

@@ -18,7 +18,7 @@ from obverse.later import Later
 from obverse.settings import collapsed
 from obverse.shapes import Shape, shape_text
 from obverse.sight import Sight
-from obverse.sizes import Course, Growing, Unknown, Untold, followed
+from obverse.sizes import Course, Growing, Unknown, Untold, bounded, followed, is_over
 
 if TYPE_CHECKING:
     import torch
@@ -240,25 +240,26 @@ which no 1×1 convolution gives at every size.
         """
         if self.shortcut is not None:
             return self.shortcut
-        known: dict[tuple[Any, int], Block | None] = self.__dict__.setdefault("_known", {})
+        known: dict[tuple[Any, int], Block | Untold | None] = self.__dict__.setdefault("_known", {})
         key = (shape[0], len(shape))
         if key not in known:  # channels and rank settle it: the tree must not depend on the size
-            known[key] = _worked_out(self.body, *key, shape)
+            known[key] = _answer(self.body, *key, shape)
         found = known[key]
-        if found is not None:
+        if isinstance(found, Block):
             return found
-        raise ShapeError(lambda: self._without_shortcut(shape))
+        raise ShapeError(lambda: self._without_shortcut(shape, found))
 
-    def _without_shortcut(self, shape: Shape) -> ShapeError:
-        after = self.body.output_shape(shape)
-        fits = next(
-            (way for way in _candidates(self.body, shape, after) if _agree(self.body, way, shape[0], len(shape))), None
-        )
-        return self.refuse(
-            shape,
-            f"the body gives {shape_text(after)}, which no 1×1 convolution gives at every size.",
-            "Give it a shortcut of its own." if fits is None else f"Give it shortcut={fits!r}.",
-        )
+    def _without_shortcut(self, shape: Shape, untold: Untold | None) -> ShapeError:
+        try:
+            after = self.body.output_shape(shape)
+        except ShapeError as error:  # which a shortcut would not mend
+            return ShapeError(error.reason, error.repair, error.nearest, f"body: {error.where}")
+        why = "which no 1×1 convolution gives at every size"
+        if untold is not None:
+            why = f"and whether a 1×1 convolution gives that at every size cannot be worked out: {untold.reason[:-1]}"
+        fits = _fitting(self.body, shape, after, everywhere=untold is None)
+        repair = "a shortcut of its own, that gives this" if fits is None else f"shortcut={fits!r}"
+        return self.refuse(shape, f"the body gives {shape_text(after)}, {why}.", f"Give it {repair}.")
 
     def graph(self, shape: Shape) -> Graph:
         """A copy, two ways, a sum."""
@@ -276,6 +277,21 @@ which no 1×1 convolution gives at every size.
         # the mirror of a body that keeps every shape keeps it, too: known, and not to be worked out again
         mirror.__dict__["_known"] = {(shape[0], len(shape)): shortcut}
         return mirror
+
+
+def _answer(body: Block, channels: Any, rank: int, shape: Shape) -> Block | Untold | None:
+    """The way around a body; `None` if there is none, and `Untold` if that is not settled in reasonable time.
+
+    Raises:
+        Untold: where a question around this one has no time left: then nothing is known of this one.
+    """
+    try:
+        with bounded():
+            return _worked_out(body, channels, rank, shape)
+    except Untold as error:
+        if is_over():
+            raise
+        return error
 
 
 def _worked_out(body: Block, channels: Any, rank: int, shape: Shape) -> Block | None:
@@ -301,19 +317,33 @@ def _way(body: Block, channels: Any, rank: int, axis: int) -> Any:
     return None
 
 
+class _Differs(Exception):  # noqa: N818    # no error: an answer
+    """Two blocks give different shapes somewhere, which settles it."""
+
+
 def _agree(body: Block, other: Block, channels: Any, rank: int) -> bool:
     """Whether another block gives the shape that a body gives, for every size along every axis that the body takes."""
 
-    def same(shape: Shape) -> bool:
+    def same(shape: Shape) -> None:
         after = body.output_shape(shape)
-        try:
-            expected = other.output_shape(shape)
-        except ShapeError:
-            return False
-        return len(after) == len(expected) and not any(map(differ, after, expected))
+        if not _is_here(other, shape, after):
+            raise _Differs
 
-    courses = [course for axis in range(1, rank) for course in _followed(same, channels, rank, axis)]
-    return bool(courses) and all(course.outcome is not False for course in courses)
+    try:
+        for axis in range(1, rank):
+            _followed(same, channels, rank, axis)
+    except _Differs:
+        return False
+    return True
+
+
+def _is_here(way: Block, shape: Shape, after: Shape) -> bool:
+    """Whether a way around gives what a body gives, for one shape, or for a class of them."""
+    try:
+        expected = way.output_shape(shape)
+    except ShapeError:
+        return False
+    return len(after) == len(expected) and not any(map(differ, after, expected))
 
 
 def _followed(formula: Callable[[Shape], Any], channels: Any, rank: int, axis: int) -> list[Course]:
@@ -324,10 +354,7 @@ def _followed(formula: Callable[[Shape], Any], channels: Any, rank: int, axis: i
         sizes[axis - 1] = size
         return formula((channels, *sizes))
 
-    try:
-        return followed(along)
-    except Untold:
-        return []
+    return followed(along)
 
 
 def _jumps(body: Block, shape: Shape) -> tuple[Any, ...]:
@@ -340,6 +367,18 @@ LARGEST_SHORTCUT = 15
 """The largest kernel of a shortcut that is advised."""
 
 
+def _fitting(body: Block, shape: Shape, after: Shape, everywhere: bool) -> Block | None:
+    """The plainest shortcut that gives what a body gives; `None` if none is found in reasonable time."""
+    try:
+        with bounded():
+            for way in _candidates(body, shape, after):
+                if _is_here(way, shape, after) and not (everywhere and not _agree(body, way, shape[0], len(shape))):
+                    return way
+    except Untold:
+        pass
+    return None
+
+
 def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
     """Shortcuts worth trying, plainest first."""
     jumps = _jumps(body, shape)
@@ -349,7 +388,7 @@ def _candidates(body: Block, shape: Shape, after: Shape) -> Iterator[Block]:
         yield Chain(Upsample(scale_factor=int(1 / jumps[0])), Conv(after[0], 1))
     if all(type(jump) is int and jump > 0 for jump in jumps):
         stride = jumps[0] if len(set(jumps)) == 1 else jumps
-        most = min(max(window.seen.size for window in body.windows(shape) or ()), LARGEST_SHORTCUT)
-        for kernel_size in range(1, most + 1):
+        seen = [window.seen.size for window in body.windows(shape) or ()]
+        for kernel_size in range(1, min(max(seen, default=LARGEST_SHORTCUT), LARGEST_SHORTCUT) + 1):
             for padding in range(kernel_size // 2 + 1):
                 yield Conv(after[0], kernel_size, stride=stride, padding=padding)

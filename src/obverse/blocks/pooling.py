@@ -14,6 +14,7 @@ from obverse.later import Later
 from obverse.settings import along, by_axis, check_number, settle, spatial_rank
 from obverse.shapes import Shape, shape_text
 from obverse.sight import Seen, Sight, Window, _plain, floored, halved, transposed_window
+from obverse.sizes import spend
 
 if TYPE_CHECKING:
     import torch
@@ -467,6 +468,7 @@ def _covering(kernel_size: int, stride: int, padding: int, dilation: int, _: boo
     turns = dilation // gcd(
         stride, dilation
     )  # windows later it is the same again; the first ones have others before them
+    spend(turns * stride)
     cells = range(turns * stride, 2 * turns * stride)
     found = [window_of(cell, 3 * turns + padding + 1, kernel_size, stride, padding, dilation) - turns for cell in cells]
     return Seen(_plain(Fraction(1, stride)), tuple(found), tuple(found))

@@ -37,6 +37,8 @@ class _Passing(Block):
             )
 
     def output_shape(self, shape: Shape) -> Shape:
+        if self.join == "concat":  # which ends in a convolution
+            spatial_rank(self, shape)
         return shape
 
     def mirror(self, shape: Shape) -> Block:
@@ -60,6 +62,9 @@ ConvTranspose(1, 3, stride=2, padding=1))
         join: how the mirror joins it: `"concat"`, and a 1×1 convolution to as many channels as there were; or `"add"`.
 
     Mirror: `Rejoin`.
+
+    Raises:
+        ShapeError: for a concatenation without spatial axes, which its mirror could not fuse.
 
     Source: Ronneberger et al., arXiv:1505.04597.
     """
@@ -95,11 +100,6 @@ class Rejoin(_Passing):
     """
 
     around = "takes"
-
-    def output_shape(self, shape: Shape) -> Shape:
-        if self.join == "concat":
-            spatial_rank(self, shape)
-        return shape
 
     def mirror(self, shape: Shape) -> Block:
         return Skip(self.join)

@@ -623,7 +623,8 @@ def check_repr(block: Block, shape: Shape) -> None:
 def _within(value: Any) -> list[Any]:
     """A value, and the values in its fields."""
     if isinstance(value, (tuple, list)):
-        return [inner for one in value for inner in _within(one)]
+        inside = [inner for one in value for inner in _within(one)]
+        return [value, *inside] if hasattr(value, "_fields") else inside  # a named tuple is said by its name
     if not is_dataclass(value):
         return [value]
     return [value, *(inner for field in fields(value) for inner in _within(getattr(value, field.name)))]
