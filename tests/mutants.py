@@ -373,7 +373,6 @@ CAUGHT_BY = {
         "sight": (
             "strided same padding: swapped",
             "strided same padding: swapped in the mirror",
-            "border of Pad: never refused",
             "kernel's extent: dilation forgotten",
             "Conv: windows a cell aside",
             "Conv: windows a cell short",
@@ -383,6 +382,7 @@ CAUGHT_BY = {
         ),
         "refusals": (
             "border: never refused",
+            "border of Pad: never refused",
             "groups: never refused",
             "pool: kernels that span too much",
         ),

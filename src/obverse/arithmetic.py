@@ -241,8 +241,12 @@ def overlap_by_turns(kernel_size: int, stride: int = 1, dilation: int = 1) -> tu
     >>> overlap_by_turns(3, stride=2), overlap_by_turns(4, stride=2), overlap_by_turns(4, stride=2, dilation=2)
     ((2, 1), (2, 2), (4, 0))
     """
-    steps = [dilation * tap % stride for tap in range(kernel_size)]
-    return tuple(steps.count(step) for step in range(stride))
+    turn = stride // gcd(dilation, stride)  # taps later it is the same again
+    whole_turns, rest = divmod(kernel_size, turn)
+    counts = [0] * stride
+    for tap in range(min(turn, kernel_size)):
+        counts[dilation * tap % stride] = whole_turns + (tap < rest)
+    return tuple(counts)
 
 
 def pool_output_size(
@@ -350,7 +354,9 @@ def strided_same_padding(input_size: Any, kernel_size: int, stride: int = 1, dil
     total = ((input_size + stride - 1) // stride - 1) * stride + extent - input_size
     if extent == 1:
         return 0, 0
-    if extent < stride:  # max(total, 0) as a sum of floors: no symbol is asked for its sign, and none is multiplied
+    if type(input_size) is int:
+        total = max(total, 0)
+    elif extent < stride:  # max(total, 0) as a sum of floors: no symbol is asked for its sign, and none is multiplied
         last = input_size - 1
         total = extent - 1 - sum((last + stride - cell) // stride - last // stride for cell in range(1, extent))
     return total // 2, total - total // 2

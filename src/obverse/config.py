@@ -119,8 +119,17 @@ class AutoencoderConfig:
             with bounded():
                 number = self.parameters()
         except (Exception, RecursionError) as error:  # of arithmetic on absurd sizes, and of plugins' own rules
-            _refuse("", error)
+            _refuse_in_time(error)
         check_number(number, max_parameters)
+
+
+def _refuse_in_time(error: BaseException) -> NoReturn:
+    """Say what is wrong, with the advice that can be worked out in reasonable time."""
+    try:
+        with bounded():
+            _refuse("", error)
+    except Untold as untold:
+        _refuse("", untold)
 
 
 def check_number(number: int, most: int) -> None:

@@ -296,8 +296,8 @@ class Course(NamedTuple):
 
 MOST_TRIED = 20_000
 """Sizes and classes tried at most before a formula is given up."""
-MOST_STEPS = 100_000
-"""Steps at most for one question, one for each block at each try: about a second."""
+MOST_STEPS = 80_000
+"""Steps at most for one question, one for each block at each try: less than a second."""
 
 
 class _Steps:

@@ -79,4 +79,4 @@ class InverseHaar(Block):
         return InverseHaar(self.dropped or (0,) * (len(shape) - 1))
 
     def windows(self, shape):
-        return (Window(1, stride=Fraction(1, 2), centre=Fraction(-1, 4)),) * (len(shape) - 1)
+        return (Window(Fraction(3, 2), stride=Fraction(1, 2), centre=Fraction(-1, 4)),) * (len(shape) - 1)
