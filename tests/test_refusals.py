@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -33,10 +34,12 @@ from obverse import (
     Pointwise,
     Rearrange,
     RegistryError,
+    Rejoin,
     ReLU,
     Residual,
     ShapeError,
     Sigmoid,
+    Skip,
     Unflatten,
     Upsample,
 )
@@ -606,3 +609,44 @@ def test_a_flag_is_true_or_false(name, flag, value):
     with pytest.raises(ShapeError, match=f"{name}: {flag} is True or False; {value!r} was given"):
         block_class(name)(*required.get(name, ()), **{flag: value})
     assert len(FLAGS) >= 20
+
+
+@pytest.mark.parametrize(
+    ("body", "shape"),
+    [
+        (Conv(16, 9), (8, 5, 5)),  # which the body refuses itself
+        (Conv(16, 3, stride=2), (8, 9, 9)),
+        (Chain(Conv(16, 3, stride=2), GroupNorm(4)), (8, 9, 9)),  # a norm sees everything
+        (Conv(16, 3, stride=1_000_003), (8, 5, 5)),  # which cannot be followed through all sizes
+        (Conv(8, 3, stride=196_608, padding=1), (8, 2_000_000, 5)),
+        (Residual(Conv(16, 3, stride=99_991)), (8, 9, 9)),
+        (Upsample(scale_factor=(1.3, 1)), (8, 3, 5)),  # of which one axis alone could be followed
+        (Conv(16, 3, stride=(2, 141)), (8, 300, 300)),
+    ],
+)
+def test_a_residual_without_a_way_around_says_so_in_time_and_its_advice_works(body, shape):
+    began = time.process_time()
+    with pytest.raises(ShapeError) as refused:
+        Residual(body).output_shape(shape)
+    said = str(refused.value)
+    assert time.process_time() - began < 2
+    shortcut = re.search(r"shortcut=(.*)\.$", said)
+    if shortcut and not isinstance(body, Residual):
+        advised = Residual(body, eval(shortcut[1], {"Conv": Conv, "Chain": Chain, "Upsample": Upsample}))
+        assert advised.output_shape(shape) == body.output_shape(shape)
+    else:
+        assert "Give it" in said
+
+
+@pytest.mark.parametrize("join", ["concat", "add"])
+def test_a_skip_refuses_what_its_mirror_would(join):
+    for shape in [(4,), (4, 3), (4, 3, 3)]:
+        assert accepted(Skip(join), shape) == accepted(Rejoin(join), shape) == (join == "add" or len(shape) > 1)
+
+
+def accepted(block, shape):
+    try:
+        block.output_shape(shape)
+    except ShapeError:
+        return False
+    return True

@@ -301,5 +301,6 @@ def blocks_in(part: Any) -> int:
     4
     """
     if isinstance(part, Block):
-        return 1 + sum([blocks_in(getattr(part, argument.name)) for argument in fields(part)])  # type: ignore[arg-type]
+        inside = [getattr(part, argument.name) for argument in fields(part)]  # type: ignore[arg-type]
+        return 1 + sum(map(blocks_in, inside))
     return sum(map(blocks_in, part)) if isinstance(part, tuple) else 0

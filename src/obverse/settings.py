@@ -12,7 +12,7 @@ from obverse.arithmetic import whole
 from obverse.block import Block
 from obverse.errors import ShapeError
 from obverse.shapes import Shape, as_shape, at_axes, shape_text
-from obverse.sizes import Untold, sizes_taken
+from obverse.sizes import Untold, sizes_taken, spend
 
 __all__ = ["along", "by_axis", "check_flags", "check_number", "collapsed", "settle", "spatial_rank"]
 
@@ -136,6 +136,7 @@ def _larger(size_after: Callable[..., Any], size: Any, setting: tuple[Any, ...])
     try:
         sizes = sizes_taken(lambda larger: size_after(larger, *setting))
     except Untold:  # a factor that is no simple fraction
+        spend(FARTHEST)
         larger = (more for more in range(size, size + FARTHEST) if _refusal(size_after, more, setting) is None)
         return next(larger, None), True
     return sizes.at_least(size), sizes.is_all_from is not None

@@ -336,6 +336,7 @@ def bounded(most: int = MOST_STEPS) -> Iterator[None]:
     Traceback (most recent call last):
         ...
     obverse.sizes.Untold: it takes too long to follow.
+    Give smaller numbers, and each Residual a shortcut=... of its own.
 
     Raises:
         Untold: when they are spent; and for who answers a question inside by catching that, `is_over` tells.

@@ -354,7 +354,8 @@ class LPPool(Block):
         try:
             return self._average().output_shape(shape)
         except ShapeError as error:
-            raise self.refuse(shape, error.reason, "", error.nearest) from None
+            refused = error
+        raise ShapeError(lambda: self.refuse(shape, refused.reason, "", refused.nearest))  # worked out if it is read
 
     def mirror(self, shape: Shape) -> Block:
         self.output_shape(shape)
