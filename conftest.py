@@ -5,18 +5,21 @@ What a fenced block is, its language says:
 * `python` is run, the blocks of a page one after another in one namespace.
 * `pycon` is a session, tried as a doctest.
 * `text` is what the block above it printed.
-* `sh` holds `make` commands, which are rehearsed.
+* `sh` holds `make` commands, which are rehearsed, or `obverse` commands, which are run.
 
 A block of any other kind, or one that cannot be run, has a comment above it: `<!-- not run: the reason -->`.
 """
 
 import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from difflib import unified_diff
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -72,7 +75,10 @@ def compare(example: Example) -> str:
 
 
 def rehearse(example: Example) -> str:
-    """Let make say what it would do."""
+    """Let make say what it would do; run obverse, and keep what it says."""
+    if str(example.parsed).startswith("obverse "):
+        example.namespace["_printed"] = answered(str(example.parsed))
+        return ""
     for command in str(example.parsed).split("\n"):
         line, *_ = command.split("#")
         if line.strip() and not line.startswith("make"):
@@ -80,6 +86,20 @@ def rehearse(example: Example) -> str:
         if line.strip():
             subprocess.run([*line.split(), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
     return ""
+
+
+def answered(command: str) -> str:
+    """What one `obverse` command says and complains of, in a folder of its own."""
+    with TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", *shlex.split(command)],
+            cwd=folder,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    return done.stdout
 
 
 def refuse(example: Example) -> str:

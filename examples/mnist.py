@@ -23,11 +23,12 @@ from math import prod
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from obverse import Autoencoder, Chain, Conv, ObverseError, ReLU, Sigmoid
 from obverse.drawing import hourglass, loss_curves, reconstructions
+from obverse.files import write_whole
 from obverse.training import History, accelerator_on, constant, evaluate, one_cycle, train
 
 SHAPE = (1, 28, 28)
@@ -225,7 +226,7 @@ def run_folder(place: Path | None) -> Iterator[Path | None]:
 def save(folder: Path, model: Autoencoder, digits: Digits, history: History, theme: str) -> None:
     """Write the weights, the history and the pictures."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / "weights.safetensors")
+    write_whole(folder / "weights.safetensors", to_bytes(weights))
     history.write_csv(folder / "history.csv")
     labels = sorted(set(digits.held_out_labels.tolist()))
     first_of_each = [int((digits.held_out_labels == label).nonzero()[0]) for label in labels]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from obverse import Block, Crop, Identity, Skip
+from obverse import Block, Crop, Identity, Skip, register
 from obverse.shapes import Shape
 from obverse.sight import Window
 
@@ -324,6 +324,23 @@ class Settable(Block):
         return nn.Identity()
 
 
+@register
+@dataclass(frozen=True, repr=False)
+class Unwritable(Block):
+    """config: it holds a set, which no config can."""
+
+    amount: int = 1
+
+    pointwise = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.amount, int):
+            object.__setattr__(self, "amount", frozenset({self.amount}))
+
+    def build(self, shape: Shape) -> nn.Module:
+        return nn.Identity()
+
+
 # Broken when traced --------------------------------------------------------------------------------------------------
 
 
@@ -354,5 +371,5 @@ SOUND = (Scale, Border, Inner)
 BROKEN = (
     *(OneMoreRow, TooCareful, WrongMirror, WrongWayBack, Miscounted, Misnamed, Expensive, Squinting, Shifted),
     *(Remembering, Centred, Unlearned, Single, OnTheProcessor, Untold, Locked, Functional, Wordy, Settable),
-    *(Breaking, Comparing),
+    *(Unwritable, Breaking, Comparing),
 )

@@ -34,7 +34,6 @@ from obverse import (
     Parallel,
     PixelShuffle,
     PixelUnshuffle,
-    Rearrange,
     ReLU,
     Residual,
     ResizeConv,
@@ -44,7 +43,7 @@ from obverse import (
     Upsample,
     arithmetic,
 )
-from obverse.blocks import conv, pooling, resampling, reshaping
+from obverse.blocks import conv, pooling, reshaping
 
 Mistake = Callable[..., Any]
 
@@ -342,6 +341,72 @@ MUTANTS = [
     mutant("Conv: reflections are called linear", Conv, "adjoint", Conv, lambda right: True),
     mutant("AvgPool: called linear with its mirror", AvgPool, "adjoint", AvgPool, lambda right: True),
 ]
+
+CAUGHT_BY = {
+    name: check
+    for check, names in {
+        "mirror": (
+            "remainder: forgotten",
+            "remainder: dilation forgotten",
+            "remainder: padding forgotten",
+            "remainder: counted from the other end",
+            "same padding: a cell short",
+            "same padding: dilation forgotten",
+            "Conv: the mirror crops on the other side",
+            "Conv: the mirror forgets the dilation",
+            "Conv: the mirror forgets the bias",
+            "Conv: the mirror forgets the groups",
+            "ConvTranspose: the mirror forgets the dilation",
+            "Pad: the mirror crops on the other side",
+            "Crop: the mirror pads on the other side",
+            "MaxPool: the mirror is a cell short",
+            "NearestUnpool: the mirror forgets ceil_mode",
+            "Flatten: the mirror exchanges its lengths",
+        ),
+        "adjoint": (
+            "same padding: swapped",
+            "PixelShuffle: no mirror",
+            "Residual: the mirror is that of the body",
+            "Conv: reflections are called linear",
+            "AvgPool: called linear with its mirror",
+        ),
+        "sight": (
+            "strided same padding: swapped",
+            "strided same padding: swapped in the mirror",
+            "border of Pad: never refused",
+            "kernel's extent: dilation forgotten",
+            "Conv: windows a cell aside",
+            "Conv: windows a cell short",
+            "Conv: windows without their stride",
+            "MaxPool: windows a cell aside",
+            "Pad: windows a cell aside",
+        ),
+        "refusals": (
+            "border: never refused",
+            "groups: never refused",
+            "pool: kernels that span too much",
+        ),
+        "around": (
+            "Skip: the mirror adds always",
+            "MaxPool: nothing goes round the code",
+        ),
+        "parameters": (
+            "Conv: bias dropped",
+            "BatchNorm: weight dropped",
+            "GroupNorm: bias dropped",
+            "LayerNorm: bias dropped",
+            "Linear: bias dropped",
+        ),
+        "multiply_adds": (
+            "Conv: every multiplication twice",
+            "ConvTranspose: every multiplication twice",
+            "Linear: no multiplication",
+        ),
+        "repr": ("Conv: repr forgets an argument",),
+    }.items()
+    for name in names
+}
+"""Which check catches what; `promise` all others."""
 
 
 @contextmanager

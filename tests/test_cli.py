@@ -13,6 +13,7 @@ import pytest
 from obverse import Chain, Conv, MaxPool, ReLU, mirror
 from obverse.arithmetic import solve_conv
 from obverse.cli import main
+from obverse.config import AutoencoderConfig, to_config, to_json, to_toml
 from obverse.expressions import parse
 from obverse.registry import names
 
@@ -129,6 +130,52 @@ def test_blocks_says_all_about_one(say, name):
 def test_an_encoder_comes_by_the_pipe():
     done = started("mirror", "-", "1x28x28", input="Conv(8, 3)\n  >> ReLU()\n")
     assert (done.returncode, done.stdout) == (0, "Chain(\n    ConvTranspose(1, 3),\n)\n")
+
+
+@pytest.mark.parametrize("kind", ["json", "toml"])
+def test_an_encoder_comes_from_a_config_file(say, tmp_path, kind):
+    write = {"json": to_json, "toml": to_toml}[kind]
+    path = tmp_path / f"encoder.{kind}"
+    path.write_text(write(to_config(ENCODER)))
+    assert say("plan", str(path), "1x28x28")[1] == f"{ENCODER.plan((1, 28, 28))}\n"
+    path.write_text(write(to_config(AutoencoderConfig(ENCODER, (1, 28, 28)))))  # of a model its encoder
+    assert say("plan", str(path), "1x28x27")[1] == f"{ENCODER.plan((1, 28, 27))}\n"
+    path.write_text(path.read_text().replace('"Conv"', '"Convv"'))
+    code, _, complained = say("plan", str(path), "1x28x28")
+    assert code == 2
+    assert f"{path}: " in complained
+    assert "Did you mean 'Conv'" in complained
+
+
+def test_check_asks_the_kit(say, tmp_path, monkeypatch):
+    (tmp_path / "mine_on_the_command_line.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, said, _ = say("check", "mine_on_the_command_line:Sound", "--examples", "2")
+    assert code == 0
+    assert said.startswith("Sound: ")
+    code, said, complained = say("check", "mine_on_the_command_line:Broken", "--examples", "2")
+    assert (code, said) == (1, "")
+    assert "Broken breaks a law, promise" in complained
+
+
+MINE = """
+from dataclasses import dataclass
+from torch import nn
+from obverse import Block
+
+@dataclass(frozen=True, repr=False)
+class Sound(Block):
+    pointwise = True
+
+    def build(self, shape):
+        return nn.Softsign()
+
+@dataclass(frozen=True, repr=False)
+class Broken(Sound):
+    def build(self, shape):
+        return nn.Flatten()
+"""
 
 
 # Mistakes

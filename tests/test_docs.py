@@ -1,6 +1,7 @@
 """What the pages say: their blocks are found, their lists are complete, their numbers hold."""
 
 import ast
+import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,14 +14,19 @@ from sybil import Example, Sybil
 from sybil.example import SybilFailure
 
 import obverse.drawing
+import obverse.testing
+import obverse.testing.checks
 import obverse.testing.strategies
 import obverse.training
 from obverse import Autoencoder, Chain, Conv, ReLU, Sigmoid
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
-DOORS = [obverse, obverse.arithmetic, obverse.training, obverse.drawing, obverse.testing.strategies]
-PUBLIC = [f"{door.__name__}.{name}" for door in DOORS for name in door.__all__]
+DOORS = [obverse, obverse.arithmetic, obverse.training, obverse.drawing, obverse.testing]
+DOORS += [obverse.testing.checks, obverse.testing.strategies]
+PUBLIC = [
+    f"{door.__name__}.{name}" for door in DOORS for name in door.__all__ if not inspect.ismodule(getattr(door, name))
+]
 
 
 @pytest.mark.parametrize(("page", "least"), [("README.md", 3), ("CONTRIBUTING.md", 1), ("docs/quickstart.md", 8)])
@@ -55,6 +61,13 @@ def test_what_a_page_shows_is_held_against_what_is_printed(blocks: Callable[[str
     printing, shown = blocks("```python\nprint(27)\n```\n\n```text\n28\n```\n")
     printing.evaluate()
     with pytest.raises(SybilFailure, match=r"-28\n\+27"):
+        shown.evaluate()
+
+
+def test_a_command_is_run_and_what_it_says_compared(blocks: Callable[[str], list[Example]]) -> None:
+    asking, shown = blocks("```sh\nobverse mirror 'Conv(8, 3)' 1x9x9\n```\n\n```text\nConvTranspose(2, 3)\n```\n")
+    asking.evaluate()
+    with pytest.raises(SybilFailure, match=r"-ConvTranspose\(2, 3\)\n\+ConvTranspose\(1, 3\)"):
         shown.evaluate()
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
@@ -28,6 +28,7 @@ from obverse.drawing import (
     transposed_convolution_film,
 )
 
+FEWER = settings(max_examples=max(settings().max_examples // 2, 20))  # each example draws a figure
 CONV = (functional.conv1d, functional.conv2d)
 CONV_TRANSPOSE = (functional.conv_transpose1d, functional.conv_transpose2d)
 
@@ -53,7 +54,7 @@ def footprint(operation, sizes, kernel, cell, **settings):
 
 
 @st.composite
-def settings(draw, transposed=False):
+def drawn_settings(draw, transposed=False):
     """Sizes and settings for one axis or two, with an output cell."""
     rank = draw(st.integers(1, 2))
     axes = []
@@ -74,7 +75,7 @@ def settings(draw, transposed=False):
     return tuple(zip(*axes, strict=True))
 
 
-@given(settings())
+@given(drawn_settings())
 @example(((6, 6), (3, 3), (2, 2), (1, 1), (1, 1), (1, 2)))
 def test_what_a_convolution_is_drawn_to_see_has_a_gradient(drawn):
     size, kernel, stride, padding, dilation, cell = drawn
@@ -93,7 +94,7 @@ def test_what_a_convolution_is_drawn_to_see_has_a_gradient(drawn):
         assert hatched == set(range(last - remainder, last))
 
 
-@given(settings(transposed=True))
+@given(drawn_settings(transposed=True))
 @example(((3, 3), (3, 3), (2, 2), (1, 1), (1, 1), (1, 1), (4, 4)))
 @example(((4,), (2,), (1,), (2,), (0,), (1,), (0,)))  # the padding cuts cells off
 def test_what_a_transposed_convolution_is_drawn_to_see_has_a_gradient(drawn):
@@ -210,6 +211,7 @@ def test_the_advice_of_a_smaller_input_is_one_that_can_be_drawn_and_has_the_same
 # ---------------------------------------------------------------------------------------------- sizes, sight, images
 
 
+@FEWER
 @given(st.integers(1, 20), st.integers(1, 5), st.integers(1, 6), st.integers(0, 2), st.integers(1, 2))
 def test_a_fan_has_every_size_with_its_remainder(output, kernel, stride, padding, dilation):
     sizes = arithmetic.input_sizes(output, kernel, stride, padding, dilation)
@@ -227,7 +229,8 @@ def test_a_fan_has_every_size_with_its_remainder(output, kernel, stride, padding
     assert sorted(map(len, hatched)) == [remainder for remainder in sorted(told) if remainder]
 
 
-@given(settings(transposed=True))
+@FEWER
+@given(drawn_settings(transposed=True))
 def test_an_overlap_map_counts_what_ones_through_ones_count(drawn):
     size, (kernel, *_), (stride, *_), (padding, *_), (more, *_), (dilation, *_), _ = drawn
     assume(more < max(stride, dilation))

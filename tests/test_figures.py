@@ -45,6 +45,14 @@ def test_every_figure_of_the_pages_is_drawn_here_and_every_drawn_one_is_shown(th
     assert shown <= {path.name for path in figures.IMAGES.iterdir()}
 
 
+def test_the_style_of_the_pages_leaves_it_to_the_theme_which_of_two_figures_is_seen():
+    rules = re.findall(
+        r"([^{}]*)\{([^}]*)\}", re.sub(r"/\*.*?\*/", "", (ROOT / "docs/stylesheets/extra.css").read_text())
+    )
+    assert [selector for selector, rule in rules if "img" in selector and "display" in rule] == []
+    assert any("relationship-" in selector for selector, _ in rules)
+
+
 @pytest.mark.parametrize("number", range(1, 16))
 def test_the_figure_of_a_relationship_shows_sizes_that_follow_from_it(number):
     """What the relationship in the guide's own words gives for the sizes that are written in the figure."""

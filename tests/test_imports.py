@@ -20,7 +20,8 @@ from obverse import (
     AdaptiveAvgPool, BatchNorm, Chain, Conv, Dropout, Flatten, Linear, MaxPool, Parallel, Rearrange, ReLU, Residual,
     ShapeError, Skip, mirror,
 )
-from obverse.registry import block_class, names
+from obverse.config import AutoencoderConfig, from_config, from_json, from_toml, to_config, to_json, to_toml
+from obverse.registry import block_class, entries, names
 
 encoder = Chain(
     Chain(Conv(16, 3, stride=2, padding=1, bias=False), BatchNorm(), ReLU()),
@@ -33,6 +34,10 @@ decoder = mirror(encoder, (1, 28, 27))
 print(decoder, decoder.plan((12,)).multiply_adds, hash(decoder))
 assert eval(repr(decoder), {}, {name: block_class(name) for name in names()}) == decoder
 assert all(block_class(name).__name__ == name for name in names())
+assert from_config(from_json(to_json(encoder.to_config()))) == from_config(from_toml(to_toml(to_config(encoder))))
+described = AutoencoderConfig.read(to_config(AutoencoderConfig(encoder, (1, 28, 27), skips=("5",))))
+described.check_size()
+print(entries(), described.parameters())
 try:
     encoder.plan((1, 1, 1, 1, 1))
 except ShapeError as error:

@@ -65,8 +65,9 @@ def address(site):
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield launched
         launched.close()
@@ -128,7 +129,7 @@ ENCODERS = [
 
 
 def test_the_runtime_is_made_of_these_sources():
-    if not RUNTIME.is_dir():
+    if not RUNTIME.is_dir() and not os.environ.get("CI"):
         pytest.skip("the runtime is not there: python tools/playground.py")
     (wheel,) = RUNTIME.glob("obverse-*.whl")
     with zipfile.ZipFile(wheel) as packed:

@@ -1,5 +1,6 @@
 """What obverse says when it refuses: every message is read here, and what it advises is done, and works."""
 
+import dataclasses
 import re
 from dataclasses import replace
 
@@ -40,7 +41,7 @@ from obverse import (
     Upsample,
 )
 from obverse.chain import TRIES
-from obverse.registry import block_class
+from obverse.registry import BUILT_IN, block_class
 from obverse.testing.strategies import blocks_with_shapes, chains_with_shapes, sizes
 from running import leaves, outcome
 
@@ -587,3 +588,21 @@ def test_channels_beyond_all_memory_are_still_counted_on_paper():
     assert Conv(2**40, 3).parameters((1, 28, 28)) == 10 * 2**40
     model = Autoencoder(Conv(2**40, 3), (1, 28, 28), device="meta")
     assert sum(parameter.numel() for parameter in model.parameters()) == 19 * 2**40 + 1
+
+
+FLAGS = [
+    (name, field.name)
+    for name in BUILT_IN
+    for field in dataclasses.fields(block_class(name))
+    if field.type == "bool" and name != "MaxUnpool"
+]
+
+
+@pytest.mark.parametrize(("name", "flag"), FLAGS)
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_a_flag_is_true_or_false(name, flag, value):
+    required = {"Conv": (4, 3), "ConvTranspose": (4, 3), "ResizeConv": (4, 3), "SubpixelConv": (4, 3), "Linear": (4,)}
+    required |= {"MaxPool": (2,), "AvgPool": (2,), "LPPool": (2, 2), "GroupNorm": (2,), "NearestUnpool": ((4,), 2)}
+    with pytest.raises(ShapeError, match=f"{name}: {flag} is True or False; {value!r} was given"):
+        block_class(name)(*required.get(name, ()), **{flag: value})
+    assert len(FLAGS) >= 20

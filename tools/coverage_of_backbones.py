@@ -28,7 +28,8 @@ def cut_before_pool(model: nn.Module, shape: tuple[int, ...]) -> str:
         model(torch.empty(2, *shape, device="meta"))
     for handle in handles:
         handle.remove()
-    tops = [(name, size) for name, size in seen if name.count(".") == 0]
+    lists = {name for name, part in model.named_modules() if isinstance(part, (nn.ModuleList, nn.ModuleDict))}
+    tops = [(name, size) for name, size in seen if "." not in name or name.rpartition(".")[0] in lists and name.count(".") == 1]
     spatial = [name for name, size in tops if len(size) > 2 and max(size[2:]) > 1 or len(size) == 3]
     return spatial[-1] if spatial else ""
 
@@ -64,9 +65,13 @@ def main() -> None:
     names = sys.argv[1:] or [name for name in torchvision.models.list_models(module=torchvision.models)]
     for name in names:
         start = time.time()
-        with torch.device("meta"), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = torchvision.models.get_model(name, weights=None).eval()
+            try:
+                with torch.device("meta"):
+                    model = torchvision.models.get_model(name, weights=None).eval()
+            except NotImplementedError:
+                model = torchvision.models.get_model(name, weights=None).eval().to("meta")
         until = cut_before_pool(model, (3, 224, 224))
         for cut in (until, None):
             print(name, cut, tried(model, cut), f"{time.time() - start:.1f}", flush=True)

@@ -142,8 +142,8 @@ const LETTERS = { 1: ["length"], 2: ["height", "width"], 3: ["depth", "height", 
 
 function legal(axis, axes) {
   const name = (LETTERS[axes] || [])[axis.axis - 1] || `axis ${axis.axis}`;
-  const shared = axis.same_code.length === 1 ? "no other has this code" : `these share a code: ${axis.same_code.join(", ")}`;
-  return `${name} ${axis.size}: ${axis.takes}; ${shared}`;
+  if (!axis.takes) return `${name} ${axis.size}: what is legal depends on the other axes`;
+  return `${name} n: ${axis.takes}. No remainder: ${axis.no_remainder}. The code of ${axis.size} is that of ${axis.same_code}.`;
 }
 
 // What is typed and clicked.

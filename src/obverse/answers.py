@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any
 
+from obverse.acceptance import accepts
 from obverse.block import Block
 from obverse.blocks.conv import Style
 from obverse.chain import Chain
@@ -86,48 +86,26 @@ def mirror_data(encoder: Block, shape: Shape, upsampling: Style = "transpose") -
     return {"decoder": repr(block), "plan": plan_data(Plan.of(block, encoder.output_shape(shape)))}
 
 
-FARTHEST = 64
-"""How far from a size others are tried: a whole turn of every stride that is common, several times over."""
-
-MOST = 512
-"""Sizes up to which all that are smaller are tried as well."""
-
-
 def sizes_data(encoder: Block, shape: Shape) -> list[dict[str, Any]]:
-    """Along every spatial axis the sizes that an encoder takes, tried up to some distance, and those that share a code.
+    """Along every spatial axis, the others held, the sizes that an encoder takes, and those that share a code.
 
     >>> from obverse import Conv, PixelUnshuffle
     >>> sizes_data(Chain(PixelUnshuffle(2), Conv(8, 3, stride=2)), (1, 28, 28))[0]
-    {'axis': 1, 'size': 28, 'takes': 'every 2nd from 6', 'same_code': [26, 28]}
+    {'axis': 1, 'size': 28, 'takes': 'n ≡ 0 mod 2, n ≥ 6', 'no_remainder': 'n ≡ 2 mod 4, n ≥ 6', 'same_code': '26, 28'}
 
-    The other axes are held as they are.
+    Where one axis goes into the size of another, so that nothing can be said of it alone, the texts are empty.
     """
     return [_sizes_along(encoder, shape, axis) for axis in range(1, len(shape))]
 
 
 def _sizes_along(encoder: Block, shape: Shape, axis: int) -> dict[str, Any]:
-    taken: dict[int, Shape] = {}
-    first = 1 if shape[axis] <= MOST else shape[axis] - FARTHEST
-    for size in range(first, shape[axis] + FARTHEST):
-        try:
-            taken[size] = encoder.output_shape((*shape[:axis], size, *shape[axis + 1 :]))
-        except ShapeError:
-            continue
-    same = [size for size, code in taken.items() if code == taken[shape[axis]]]
-    return {"axis": axis, "size": shape[axis], "takes": _said(list(taken)), "same_code": same}
-
-
-def _said(sizes: list[int]) -> str:
-    """Sizes in words, if they follow a rule."""
-    steps = {later - earlier for earlier, later in pairwise(sizes)}
-    if not steps:
-        return f"{sizes[0]} alone"
-    if len(steps) > 1:
-        shown = ", ".join(map(str, sizes[:8]))
-        return f"{shown}, …" if len(sizes) > 8 else shown
-    (step,) = steps
-    nth = {1: "all", 2: "every 2nd", 3: "every 3rd"}.get(step, f"every {step}th")
-    return f"{nth} from {sizes[0]}"
+    said = {"axis": axis, "size": shape[axis]}
+    try:
+        (taken,) = accepts(encoder, (*shape[:axis], None, *shape[axis + 1 :])).axes
+        same = str(taken.sharing(shape[axis]))
+    except ShapeError:
+        return said | {"takes": "", "no_remainder": "", "same_code": ""}
+    return said | {"takes": str(taken.accepted), "no_remainder": str(taken.without_remainder), "same_code": same}
 
 
 def obverse_code(encoder: Block, shape: Shape, upsampling: Style = "transpose") -> str:

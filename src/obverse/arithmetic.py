@@ -350,8 +350,9 @@ def strided_same_padding(input_size: Any, kernel_size: int, stride: int = 1, dil
     total = ((input_size + stride - 1) // stride - 1) * stride + extent - input_size
     if extent == 1:
         return 0, 0
-    if extent < stride:  # max(total, 0), without asking a symbol for its sign: here -s < total < s
-        total = total * ((total + stride) // stride)
+    if extent < stride:  # max(total, 0) as a sum of floors: no symbol is asked for its sign, and none is multiplied
+        last = input_size - 1
+        total = extent - 1 - sum((last + stride - cell) // stride - last // stride for cell in range(1, extent))
     return total // 2, total - total // 2
 
 

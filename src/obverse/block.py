@@ -62,9 +62,9 @@ That is all that a block needs in order to be composed, planned, mirrored, drawn
 Make tensors in `build` with torch's own functions, and in `forward` from the input. A `build` that makes large weights
 can take `device=None` and `dtype=None` as keywords, as the built-in ones do.
 
-**Any size.** One built model runs at every size, so its modules keep no size from `build`. Where the size that comes out
-is not settled by the input, as in a mirror that must be told whether 27 or 28 cells went in, `forward(x, size=None)`
-takes the spatial sizes to give; without them it gives the planned ones.
+**Any size.** One built model runs at every size, so its modules keep no size from `build`. Where the size that comes
+out is not settled by the input, as in a mirror that must be told whether 27 or 28 cells went in,
+`forward(x, size=None)` takes the spatial sizes to give; without them it gives the planned ones.
 
 **Several inputs.** A block has one input and one output. Where values meet or part, a `Junction` stands (`Sum`,
 `Concat`, `Copy`, `Split`), and a `Graph` wires blocks and junctions together; a graph is a block. See `obverse.graph`.
@@ -129,14 +129,19 @@ class Block:
         around: how its module uses what goes round the code: it `"gives"` (an encoder's part), `"takes"` (its
             mirror's part), or neither. Such a module has `forward(x, around=None)`, a list to append to or to pop from.
         adjoint: the block is linear apart from its bias, and its mirror with the same weights is its transpose.
+        flags: names of the arguments that are true or false; read from the annotations.
     """
 
     pointwise: ClassVar[bool] = False
     adjoint: bool = False
     around: Literal["", "gives", "takes"] = ""
+    flags: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # read once, and not from dataclasses.fields: blocks are made while the compiler looks on, which cannot follow it
+        annotated = cls.__dict__.get("__annotations__", {})
+        cls.flags = (*cls.flags, *[name for name, kind in annotated.items() if kind in ("bool", bool)])
         if cls.pointwise:
             return
         missing = [name for name in ("output_shape", "mirror") if getattr(cls, name) is getattr(Block, name)]

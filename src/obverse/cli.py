@@ -232,7 +232,17 @@ def _from_file(path: Path) -> Block:
         raise UnreadableError(
             f"there is no file {str(path)!r}.\nGive its path, or an expression such as 'Conv(16, 3)'."
         )
-    raise UnreadableError("config files are not read yet.")
+    from obverse.config import AutoencoderConfig, from_config, from_json, from_toml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"{path} cannot be read: {error}.") from None
+    try:
+        config = (from_json if path.suffix == ".json" else from_toml)(text)
+        return AutoencoderConfig.read(config).encoder if "model" in config else from_config(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.reason}", error.repair) from None
 
 
 def _asked(asked: argparse.Namespace) -> tuple[Block, Shape]:
@@ -319,8 +329,8 @@ def _solve(asked: argparse.Namespace) -> int:
         _say_json(rows)
     elif rows:
         _say_table(list(rows[0]), [[str(number) for number in row.values()] for row in rows[: asked.most]])
-        more = len(rows) - asked.most
-        _say(f"{more} more; --most {len(rows)} shows all." if more > 0 else "")
+        if len(rows) > asked.most:
+            _say(f"{len(rows) - asked.most} more; --most {len(rows)} shows all.")
     else:
         _say(f"no convolution within these bounds takes {asked.input_size} to {asked.output_size}.", sys.stderr)
     return 0 if rows else REFUSED
@@ -385,7 +395,7 @@ def _check(asked: argparse.Namespace) -> int:
     try:
         from hypothesis import settings
 
-        from obverse.testing import check_block  # type: ignore[attr-defined]
+        from obverse.testing import check_block
     except ImportError as error:
         raise UnreadableError(str(error)) from None
     try:

@@ -412,7 +412,7 @@ def _made(kind: type, given: Mapping[str, Any], name: str, place: str, plugins: 
             continue
         value = _decoded(given[key], _within(place, key), plugins)
         if argument.metadata.get("keywords"):
-            named |= _keywords(value, name, key, place)
+            named |= _keywords(value, name, arguments, place)
             continue
         if not _fits(value, hints.get(key, Any)):
             raise ConfigError(
@@ -438,9 +438,9 @@ def _refuse(place: str, error: BaseException) -> NoReturn:
     raise ConfigError(f"{_at(place)}it cannot be made: {type(error).__name__}: {str(error)[:200]}") from error
 
 
-def _keywords(value: Any, name: str, key: str, place: str) -> Config:
-    if not isinstance(value, dict) or not all(each.isidentifier() for each in value):
-        raise ConfigError(f"{_at(place)}{name} takes a table for {key}.", "Give names and values.")
+def _keywords(value: Any, name: str, arguments: Collection[str], place: str) -> Config:
+    if not isinstance(value, dict) or not all(each.isidentifier() and each not in arguments for each in value):
+        raise ConfigError(f"{_at(place)}{name} takes a table of names and values; {value!r:.80} was given.")
     return value
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property, lru_cache
 from itertools import count, takewhile
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,16 @@ from torch import Tensor, nn
 from obverse.block import Block
 from obverse.blocks.conv import Style
 from obverse.chain import Chain
+from obverse.config import MOST_PARAMETERS, AutoencoderConfig, check_number, to_config
 from obverse.decoder import counterparts, mirror
-from obverse.errors import ShapeError
+from obverse.errors import ConfigError, ShapeError
+from obverse.habits import learnable
 from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
 from obverse.rewrite import Skips, with_skips, with_upsampling
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
 from obverse.solving import from_shapes
+from obverse.starts import start
 from obverse.tying import tie
 
 if TYPE_CHECKING:
@@ -190,6 +194,7 @@ class Decoder(Steps):
         *,
         output: Block | None = None,
         upsampling: Style = "transpose",
+        literal: bool = True,
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -198,7 +203,8 @@ class Decoder(Steps):
         self.output = output
         self.borrowed: frozenset[str] = frozenset()
         self.output_shape = as_shape(input_shape)
-        self.encoder_block = as_chain(with_upsampling(as_chain(encoder), self.output_shape, upsampling))
+        styled = with_upsampling(as_chain(encoder), self.output_shape, upsampling)
+        self.encoder_block = as_chain(styled if literal else learnable(styled, self.output_shape))
         self.input_shape = self.encoder_block.output_shape(self.output_shape)
         self.block = decoder_of(self.encoder_block, self.output_shape, output)
         restored = self.block.output_shape(self.input_shape)
@@ -208,6 +214,8 @@ class Decoder(Steps):
                 "Give an output that keeps the shape, such as Sigmoid().",
             )
         super().__init__(grow_all(self.block, self.input_shape, device, dtype))
+        if not literal:
+            start(self)
 
     @cached_property
     def plan(self) -> Plan:
@@ -375,6 +383,8 @@ class Autoencoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if skips is not None and not isinstance(skips, str):
+            skips = dict(skips) if isinstance(skips, Mapping) else tuple(skips)
         if tied and upsampling != "transpose":
             raise ShapeError(
                 f"tied weights are those of transposed convolutions; upsampling={upsampling!r} has others.",
@@ -382,6 +392,7 @@ class Autoencoder(nn.Module):
                 where="Autoencoder",
             )
         chain = with_skips(as_chain(encoder), as_shape(input_shape), skips)
+        self._given = AutoencoderConfig(encoder, as_shape(input_shape), output, skips, tied, upsampling)  # type: ignore[arg-type]
         self.encoder = Encoder(chain, input_shape, device=device, dtype=dtype)
         self.decoder = Decoder(chain, input_shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
         self.tied = tied
@@ -493,6 +504,83 @@ class Autoencoder(nn.Module):
         from obverse.exporting import export
 
         return export(self, path)
+
+    def to_config(self) -> dict[str, Any]:
+        """What the model was made from, as plain values for JSON and TOML.
+
+        >>> from obverse import Chain, Conv
+        >>> model = Autoencoder(Chain(Conv(4, 3, stride=2)), (1, 28, 28), tied=True)
+        >>> config = model.to_config()
+        >>> config["input_shape"], config["tied"], Autoencoder.from_config(config).to_config() == config
+        ([1, 28, 28], True, True)
+
+        Raises:
+            ConfigError: for a block that cannot be written, as in `obverse.config.to_config`.
+        """
+        return to_config(self._given)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        *,
+        plugins: Collection[str] | None = None,
+        max_parameters: int = MOST_PARAMETERS,
+        device: Place = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """The model that a config describes, with new weights.
+
+        Args:
+            config: as `to_config` gives it.
+            plugins: names of the plugins that may be imported; by default all that are installed.
+            max_parameters: how many numbers the model may hold; they are counted before any is allocated.
+            device: where the parameters are made.
+            dtype: of the parameters.
+
+        Raises:
+            ConfigError: for anything that describes no model, and for one that is too large.
+        """
+        given = AutoencoderConfig.read(config, plugins)
+        given.check_size(max_parameters)
+        arguments: dict[str, Any] = {field.name: getattr(given, field.name) for field in fields(given)}
+        try:
+            model = cls(**arguments, device="meta")  # which allocates nothing: buffers have not been counted yet
+            tensors = [*model.parameters(), *model.buffers()]
+            check_number(sum(tensor.numel() for tensor in tensors), max_parameters)
+            return cls(**arguments, device=device, dtype=dtype) if device != "meta" else model.to(dtype)
+        except (ShapeError, RuntimeError) as error:  # of sizes that even the meta device does not take
+            raise ConfigError(f"the config describes no model that can be built: {error}") from error
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save the model to a folder: `config.json`, `model.safetensors`, and a `README.md` if there is none.
+
+        See `obverse.hub.save`.
+        """
+        from obverse.hub import save
+
+        save(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, plugins: Collection[str] = (), **options: Any) -> Self:
+        """The model that was saved to a folder, or to a repository of the Hugging Face Hub.
+
+        See `obverse.hub.load`.
+        """
+        from obverse.hub import load
+
+        return load(cls, folder, plugins=plugins, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Save the model to a repository of the Hugging Face Hub; gives the address of the commit.
+
+        Args:
+            repo_id: `"somebody/something"`.
+            **options: what `huggingface_hub.ModelHubMixin.push_to_hub` takes: `private`, `token`, `commit_message`, …
+        """
+        from obverse.hub import push
+
+        return push(self, repo_id, **options)
 
     def summary(self, batch_size: int = 1, **options: Any) -> str:
         """The table that torchinfo prints, as text.

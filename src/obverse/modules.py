@@ -146,6 +146,9 @@ class Wired(nn.Module):
                 joined = self._joined(block, part, [values.pop(wire) for wire in takes])
                 values.update(zip(gives, joined, strict=True))
                 continue
+            if part is not None and hasattr(block, "invoke"):  # a module that is called in a way of its own
+                values[gives[0]] = block.invoke(self._at(part.path), values.pop(takes[0]))
+                continue
             here = None if shapes is None else (block, shapes[takes[0]])
             if part is None or _form(block) != _form(part.block):  # at this size something else is done here
                 shape = tuple(values[takes[0]].shape[1:])
@@ -165,6 +168,10 @@ class Wired(nn.Module):
         if part is None or block != part.block:
             module = block.build()
         return module(*values)  # type: ignore[no-any-return]
+
+    def part(self, name: str) -> nn.Module:
+        """The module of a node."""
+        return self._at(self._parts[name].path)
 
     def _at(self, path: tuple[str, ...]) -> nn.Module:
         module: Any = self
@@ -259,7 +266,7 @@ class Split(nn.Module):
         self.dim = dim
 
     def forward(self, x: Tensor, sizes: Sequence[int] | None = None) -> tuple[Tensor, ...]:
-        """The parts; with `sizes`, of those many channels: what was flattened has more of them where a map is larger."""
+        """The parts; with `sizes`, of so many channels: what was flattened has more where a map is larger."""
         sizes = self.sizes if sizes is None else sizes
         # one by one: what torch.split gives cannot be changed in place, as a ReLU(inplace=True) in a branch would
         starts = accumulate(sizes, initial=0)
@@ -508,7 +515,8 @@ class NearestUnpool(nn.Module):
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    # by its strides, since a batch of torch.func.vmap cannot be asked
+    return x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) == x.shape[1]
 
 
 def _windows(
@@ -572,8 +580,9 @@ class MaxPool(nn.Module):
         rest, place, cells = places, torch.zeros_like(places), 1
         inside = torch.ones_like(places, dtype=torch.bool)
         for size, wide, before in reversed(list(zip(sizes, padded, self.padding, strict=True))):
-            along = rest % wide - before
-            rest = torch.div(rest, wide, rounding_mode="floor")
+            lines = torch.div(rest, wide, rounding_mode="floor")
+            along = rest - lines * wide - before  # ONNX has no remainder of a free size
+            rest = lines
             inside = inside & (along >= 0) & (along < size)
             place = place + along * cells
             cells = cells * size

@@ -31,6 +31,7 @@ BUILT_IN: Mapping[str, str] = {
     name: family
     for family, members in {
         "obverse.chain": ("Chain",),
+        "obverse.graph": ("Graph",),
         "obverse.blocks.conv": ("Conv", "ConvTranspose", "ResizeConv", "SubpixelConv"),
         "obverse.blocks.pooling": (
             *("MaxPool", "AvgPool", "LPPool", "AdaptiveMaxPool", "AdaptiveAvgPool", "MaxUnpool", "NearestUnpool"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from obverse.arithmetic import extent_of
@@ -19,7 +19,7 @@ from obverse.graph import Graph, Junction
 from obverse.settings import collapsed
 from obverse.shapes import Shape
 
-__all__ = ["all_convolutional", "with_skips", "with_upsampling"]
+__all__ = ["all_convolutional", "convolved", "mapped", "with_skips", "with_upsampling"]
 
 Skips = str | Iterable[str] | Mapping[str, str] | None
 
@@ -107,9 +107,9 @@ def all_convolutional(chain: Chain, shape: Shape | None = None) -> Chain:
         ShapeError: where the channels at a pooling are not known without the shape.
     """
     if shape is not None:
-        known: Chain = _mapped(chain, shape, _convolved)
+        known: Chain = mapped(chain, shape, convolved)
         return known
-    answers: set[Chain] = {_mapped(chain, tried, _convolved) for tried in _accepted(chain)}
+    answers: set[Chain] = {mapped(chain, tried, convolved) for tried in _accepted(chain)}
     if len(answers) != 1:
         raise ShapeError(
             "how many channels reach a pooling depends on the input.",
@@ -141,33 +141,46 @@ def _takes(chain: Chain, shape: Shape) -> bool:
     return True
 
 
-def _mapped(block: Any, shape: Shape, change: Callable[[Block, Shape], Block]) -> Any:
+def mapped(block: Any, shape: Shape, change: Callable[[Block, Shape], Block]) -> Any:
     """A block with `change` applied to every block in it that holds no others."""
     if isinstance(block, Chain):
         blocks = []
         for inner in block.blocks:
-            blocks.append(_mapped(inner, shape, change))
+            blocks.append(mapped(inner, shape, change))
             shape = inner.output_shape(shape)
         return Chain(*blocks)
     if isinstance(block, Residual):
         way = block.shortcut_at(shape)
-        shortcut = _mapped(way, shape, change)
+        shortcut = mapped(way, shape, change)
         said = block.shortcut if shortcut == way else shortcut  # one that is worked out stays so
-        return replace(block, body=_mapped(block.body, shape, change), shortcut=said)
+        return replace(block, body=mapped(block.body, shape, change), shortcut=said)
     if isinstance(block, Parallel):
         fan = block.graph(shape).wires(shape)
-        branches = [_mapped(branch, fan[at], change) for at, branch in enumerate(block.branches, start=1)]
+        branches = [mapped(branch, fan[at], change) for at, branch in enumerate(block.branches, start=1)]
         return Parallel(*branches, fan=block.fan, join=block.join)
     if isinstance(block, Graph):
         wires = block.wires(shape)
         nodes = [
             node
             if isinstance(node.block, Junction)
-            else node._replace(block=_mapped(node.block, wires[node.takes[0]], change))
+            else node._replace(block=mapped(node.block, wires[node.takes[0]], change))
             for node in block.nodes
         ]
         return Graph(*nodes, source=block.source, sink=block.sink)
+    if hasattr(block, "rewritten"):  # its graph is drawn later, at whatever shape
+        return block.rewritten(_Mapped(change))
     return change(block, shape)
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """`mapped` with its change said: a value, so that two graphs that were changed alike compare equal."""
+
+    change: Callable[[Block, Shape], Block]
+
+    def __call__(self, block: Block, shape: Shape) -> Block:
+        changed: Block = mapped(block, shape, self.change)
+        return changed
 
 
 def with_upsampling(block: Block, shape: Shape, style: Style) -> Block:
@@ -187,17 +200,22 @@ def with_upsampling(block: Block, shape: Shape, style: Style) -> Block:
         ShapeError: for another style.
     """
     check_style(style, "mirror")
-
-    def said(block: Block, _: Shape) -> Block:
-        if isinstance(block, Conv) and block.is_strided and block.upsampling is None:
-            return replace(block, upsampling=style)
-        return block
-
-    styled: Block = block if style == "transpose" else _mapped(block, shape, said)
+    styled: Block = block if style == "transpose" else mapped(block, shape, _Styled(style))
     return styled
 
 
-def _convolved(block: Block, shape: Shape) -> Block:
+@dataclass(frozen=True)
+class _Styled:
+    style: Style
+
+    def __call__(self, block: Block, _: Shape) -> Block:
+        if isinstance(block, Conv) and block.is_strided and block.upsampling is None:
+            return replace(block, upsampling=self.style)
+        return block
+
+
+def convolved(block: Block, shape: Shape) -> Block:
+    """A pooling as a convolution of its windows; any other block as it is."""
     if not isinstance(block, (MaxPool, AvgPool, LPPool)):
         return block
     pool: Any = block

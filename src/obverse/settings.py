@@ -14,7 +14,7 @@ from obverse.errors import ShapeError
 from obverse.shapes import Shape, as_shape, at_axes, shape_text
 from obverse.sizes import Untold, sizes_taken
 
-__all__ = ["along", "by_axis", "check_number", "collapsed", "settle", "spatial_rank"]
+__all__ = ["along", "by_axis", "check_flags", "check_number", "collapsed", "settle", "spatial_rank"]
 
 
 def settle(block: Block, **minima: int | None) -> None:
@@ -23,8 +23,9 @@ def settle(block: Block, **minima: int | None) -> None:
     Called from `__post_init__` with the least value that each may have. `None` stays where it is the default.
 
     Raises:
-        ShapeError: for booleans, floats, text, and values below the minimum.
+        ShapeError: for booleans, floats, text, and values below the minimum; and for flags that are none.
     """
+    check_flags(block)
     for name, minimum in minima.items():
         value = getattr(block, name)
         if type(value) is int and (minimum is None or value >= minimum):
@@ -40,6 +41,22 @@ def settle(block: Block, **minima: int | None) -> None:
         except ShapeError as error:
             raise ShapeError(error.reason, error.repair, where=type(block).__name__) from None
         object.__setattr__(block, name, settled)
+
+
+def check_flags(block: Block) -> None:
+    """Refuse what is neither true nor false where a block's argument is a flag.
+
+    Raises:
+        ShapeError: for text and numbers, which Python would take for true.
+    """
+    for name in block.flags:
+        value = getattr(block, name)
+        if value is not True and value is not False:
+            raise ShapeError(
+                f"{name} is True or False; {value!r} was given.",
+                f"Give {name}=True or {name}=False.",
+                where=type(block).__name__,
+            )
 
 
 def _is_listed(value: Any) -> bool:

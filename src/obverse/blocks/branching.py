@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from obverse.arithmetic import differ
+from obverse.arithmetic import differ, whole
 from obverse.block import Block, Limit, passing, variadic
 from obverse.blocks.conv import Conv
 from obverse.blocks.pointwise import Identity
@@ -166,14 +166,22 @@ def _check_parallel(block: Parallel) -> None:
         )
     if block.fan == "copy":
         return
-    whole = isinstance(block.fan, tuple) and all(type(size) is int and size > 0 for size in block.fan)
-    if not whole or len(block.fan) != len(block.branches):
+    if not isinstance(block.fan, tuple) or not all(map(_is_size, block.fan)) or len(block.fan) != len(block.branches):
         raise ShapeError(
             f"fan is 'copy', or a number of channels for each of {len(block.branches)} branches; "
             f"{block.fan!r} was given.",
             "Give fan='copy'.",
             where="Parallel",
         )
+
+
+def _is_size(size: Any) -> bool:
+    """Whether it is a number of channels: an integer, or the symbol of one, while a program is traced."""
+    try:
+        whole("fan", size, 1)
+    except ShapeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, repr=False)

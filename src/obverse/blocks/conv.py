@@ -20,7 +20,7 @@ from obverse.arithmetic import (
     strided_same_padding,
     whole,
 )
-from obverse.block import Block, Limit
+from obverse.block import Block
 from obverse.blocks.reshaping import Crop
 from obverse.chain import Chain
 from obverse.errors import ShapeError
@@ -206,9 +206,6 @@ class Conv(Block):
             axes = tuple([(k, s, self._before(n, k, s, p, d), d) for n, (k, s, p, d) in sized])
         return tuple([Window(d * (k - 1) + 1, s, halved(d * (k - 1)) - p) for k, s, p, d in axes])
 
-    def limits(self, shape: Shape) -> tuple[Limit, ...]:
-        return _same_limits(self, [(k, s, d) for k, s, _, d in self._axes(len(shape) - 1)])
-
     def _before(self, size: Any, kernel_size: int, stride: int, padding: Any, dilation: int) -> Any:
         if padding == "same":
             return strided_same_padding(size, kernel_size, stride, dilation)[0]
@@ -247,9 +244,6 @@ class _Transposed(Block):
         if self.groups != 1:
             check_groups(self, shape)
         return (self.out_channels, *by_axis(self, shape, _size_after_transposed, self._axes(rank)))
-
-    def limits(self, shape: Shape) -> tuple[Limit, ...]:
-        return _same_limits(self, [(k, s, d) for k, s, _, _, d in self._axes(len(shape) - 1)])
 
     def mirror(self, shape: Shape) -> Block:
         self.output_shape(shape)
@@ -560,13 +554,6 @@ def check_groups(block: Any, shape: Shape) -> None:
         raise block.refuse(
             shape, f"groups={groups} does not divide {' and '.join(undivided)}.", f"Give it groups={fits}."
         )
-
-
-def _same_limits(block: Any, axes: list[tuple[int, int, int]]) -> tuple[Limit, ...]:
-    if block.padding != "same" or all(s <= extent_of(k, d) for k, s, d in axes):
-        return ()
-    why = "torch.export cannot trace padding='same' with a stride beyond what the kernel spans"
-    return (Limit("export", f"{block!r}: {why}. Give it a kernel of at least the stride."),)
 
 
 def _check_padding(block: Any, choices: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from obverse.block import Block, keywords
 from obverse.errors import ShapeError
 from obverse.later import Later
-from obverse.settings import check_number, settle, spatial_rank
+from obverse.settings import check_flags, check_number, settle, spatial_rank
 from obverse.shapes import Shape
 from obverse.sight import Sight
 
@@ -70,6 +70,7 @@ class BatchNorm(Block):
     pointwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_flags(self)
         check_number(self, "eps", 0)
         if self.momentum is not None:
             check_number(self, "momentum", 0, 1)
@@ -184,6 +185,7 @@ class InstanceNorm(Block):
     pointwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_flags(self)
         check_number(self, "eps", 0)
         check_number(self, "momentum", 0, 1)
 
@@ -218,6 +220,7 @@ class _ChannelNorm(Block):
     channels: Literal["first", "last"]
 
     def __post_init__(self) -> None:
+        check_flags(self)
         if self.eps is not None:
             check_number(self, "eps", 0)
         if self.channels not in ("first", "last"):
@@ -311,6 +314,9 @@ class _Layer(Block):
 
     pointwise: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_flags(self)
+
     def mirror(self, shape: Shape) -> Block:
         # in the decoder a value may be shared with the code that the caller holds, so nothing there works in place
         return replace(self, inplace=False) if getattr(self, "inplace", False) else self  # type: ignore[type-var]
@@ -341,6 +347,7 @@ class Dropout(_Layer):
     inplace: bool = False
 
     def __post_init__(self) -> None:
+        check_flags(self)
         check_number(self, "p", 0, 1)
 
 
@@ -383,6 +390,7 @@ class LeakyReLU(_Layer):
     inplace: bool = False
 
     def __post_init__(self) -> None:
+        check_flags(self)
         check_number(self, "negative_slope")
 
 
@@ -404,6 +412,7 @@ class ELU(_Layer):
     inplace: bool = False
 
     def __post_init__(self) -> None:
+        check_flags(self)
         check_number(self, "alpha")
 
 

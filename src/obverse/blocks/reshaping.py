@@ -111,7 +111,7 @@ class Unflatten(Block):
 
     def _lengths(self, shape: Shape) -> tuple[int, tuple[int, ...]]:
         axis = _axis(self, "dim", shape)
-        known = prod(size for size in self.unflattened_size if size != -1)
+        known = prod([size for size in self.unflattened_size if size != -1])  # a list: Dynamo follows no generator here
         open_ended = -1 in self.unflattened_size
         if differ(shape[axis] % known, 0) if open_ended else differ(shape[axis], known):
             takes = f"{shape_text(self.unflattened_size)}, which takes {'multiples of ' * open_ended}{known}"

@@ -187,6 +187,7 @@ class _Drawing:
     slides: tuple[Slide, ...]
     settings: str
     formulas: tuple[str, ...]
+    transposed: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -229,7 +230,7 @@ def _transposed(
         longest = max(len(slide.span), len(slide.starts))
         check_drawable(f"an input of {n}", longest, "Draw a smaller one: 3 shows the same.")
     formulas = [_transposed_formula(axis, len(slide.starts)) for axis, slide in zip(axes, slides, strict=True)]
-    return _Drawing(slides, settings_text(names), _formulas(formulas))
+    return _Drawing(slides, f"transposed: {settings_text(names)}", _formulas(formulas), transposed=True)
 
 
 def _along(input_size: Size, **settings: Size) -> list[tuple[int, ...]]:
@@ -383,14 +384,13 @@ def _legend(drawing: _Drawing) -> list[tuple[str, str]]:
     """The kinds of cells that need a word, with it."""
     kinds = {slide.kind(at) for slide in drawing.slides for at in slide.span}
     spread = any(slide.spread > 1 for slide in drawing.slides)
-    transposed = any(slide.starts.step == 1 and slide.spread > 1 for slide in drawing.slides)
     remainders = [slide.remainder for slide in drawing.slides]
     told = shape_text(remainders) if len(set(remainders)) > 1 else str(remainders[0])
     words = {
-        "padding": "padding" if not transposed else "border of zeros",
+        "padding": "border of zeros" if drawing.transposed else "padding",
         "zero": "inserted zeros" if spread else "",
         "cut": "cut off",
-        "remainder": f"{'output_padding' if transposed else 'remainder'} {told}",
+        "remainder": f"{'output_padding' if drawing.transposed else 'remainder'} {told}",
     }
     there = {*map(str, kinds), *(["remainder"] if any(remainders) else [])}
     return [(kind, text) for kind, text in words.items() if kind in there]

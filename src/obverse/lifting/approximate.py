@@ -6,6 +6,8 @@ from collections.abc import Callable
 from math import prod
 
 from obverse.block import Block
+from obverse.blocks.conv import Conv
+from obverse.blocks.dense import Linear
 from obverse.blocks.pointwise import Identity
 from obverse.lifting.operations import Reshape, Resampled
 from obverse.lifting.recording import Call, Value
@@ -13,7 +15,7 @@ from obverse.lifting.rules_of_functions import chained
 from obverse.lifting.steps import Recorded, Step
 from obverse.shapes import Shape
 
-__all__ = ["APPROXIMATE", "followed", "resized"]
+__all__ = ["APPROXIMATE", "followed", "learned", "resized"]
 
 APPROXIMATE: dict[str, Callable[[Call], Step | None]] = {}
 """The main path through functions of several values that have no transpose."""
@@ -43,6 +45,19 @@ def resized(shape: Shape, after: Shape) -> Block:
     if len(shape) == len(after):
         return Resampled(after)
     return chained(Reshape((prod(shape),)), Resampled((prod(after),)), Reshape(after))
+
+
+def learned(shape: Shape, after: Shape) -> Block:
+    """A shape brought to another, with a layer where the number of features changes.
+
+    >>> learned((512, 8, 8), (256, 16, 16)), learned((49, 96), (196, 48))
+    (Chain(Conv(256, 1), Resampled((256, 16, 16))), Chain(Linear(48), Resampled((196, 48))))
+    """
+    if len(shape) != len(after) or len(shape) == 1:
+        return chained(Reshape((prod(shape),)), Linear(prod(after)), Reshape(after))
+    if len(shape) == 2 or (shape[0] != after[0] and shape[-1] == after[-1]):
+        return chained(Linear(after[-1]), Resampled(after))
+    return chained(Conv(after[0], 1), Resampled(after))
 
 
 GATES = {"sigmoid", "hardsigmoid", "Sigmoid", "Hardsigmoid", "softmax", "Softmax", "tanh", "Tanh"}

@@ -105,34 +105,23 @@ class Kept(Block):
         )
 
     def build(self, shape: Shape) -> nn.Module:
-        module = self.make.fresh(self.path)
-        if self.arguments is None and not self.clones:
-            return module
-        return Called(module, self.arguments or Arguments((Arguments.INPUT,), {}), self.clones)
+        return self.make.fresh(self.path)
+
+    def invoke(self, module: nn.Module, x: Tensor) -> Tensor:
+        """What its module gives, called as it was when it was recorded."""
+        given = x.clone() if self.clones else x
+        result: Tensor = module(given) if self.arguments is None else self.arguments.call(module, given)
+        return result
 
     def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
-        prefix = "" if self.arguments is None and not self.clones else "module."
         named = self.make.part(self.path).named_parameters()
-        return {f"{prefix}{name}": tuple(parameter.shape) for name, parameter in named}
+        return {name: tuple(parameter.shape) for name, parameter in named}
 
     def windows(self, shape: Shape) -> Sight:
         return (ITSELF,) * (len(shape) - 1) if self.pointwise else None
 
     def __repr__(self) -> str:
         return f"Kept({type(self.make.part(self.path)).__name__})"
-
-
-class Called(nn.Module):
-    """A module that is called with more than its input, or must not overwrite it."""
-
-    def __init__(self, module: nn.Module, arguments: Arguments, clones: bool) -> None:
-        super().__init__()
-        self.module = module
-        self.arguments = arguments
-        self.clones = clones
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.arguments.call(self.module, x.clone() if self.clones else x)
 
 
 def _measured(block: Kept, shape: Shape) -> Shape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
@@ -16,6 +16,7 @@ from obverse.blocks.pointwise import Identity
 from obverse.chain import Chain
 from obverse.errors import MirrorError, ShapeError
 from obverse.graph import Graph
+from obverse.lifting.cutting import Until
 from obverse.lifting.kept import Kept
 from obverse.lifting.make import Make
 from obverse.lifting.recording import Call, Value, record
@@ -28,12 +29,15 @@ from obverse.sight import Sight
 
 __all__ = ["Lifted", "lift", "path_of"]
 
+Rewriting = Callable[[Block, Shape], Block]
+
 
 @dataclass(frozen=True, repr=False)
 class Lifted(Drawn):
     """A module that is no plain sequence of layers, as a graph of blocks.
 
-    The graph holds for one shape. It is recorded from one forward pass on the meta device, and recorded again for each
+    What is built is a module of the same make, with parameters of its own, under the names that they have there. The
+    graph says what it does, and what takes that back; it holds for one shape. It is recorded from one forward pass on the meta device, and recorded again for each
     other shape, so whatever the module does with sizes is followed.
 
     >>> from torchvision.models import squeezenet1_1
@@ -41,7 +45,7 @@ class Lifted(Drawn):
     >>> block
     Lifted(SqueezeNet, until='features.4')
     >>> block.output_shape((3, 64, 64)), block.output_shape((3, 71, 90))
-    ((128, 15, 15), (128, 16, 21))
+    ((128, 15, 15), (128, 17, 22))
     >>> [node.name for node in block.graph((3, 64, 64)).nodes][:6]
     ['features.0', 'features.1', 'features.2', 'features.3.squeeze', 'features.3.squeeze_activation', \
 'features.3.squeeze_activation_fan']
@@ -51,23 +55,34 @@ class Lifted(Drawn):
         until: the path of the module whose output is the code; `""` is all.
         approximate: whether a mirror may follow the main path alone where there is no exact one.
         skips: how each place that is skipped from is joined.
+        changes: what is done to the graph before it is turned round.
     """
 
     make: Make
     until: str = ""
     approximate: bool = False
     skips: tuple[tuple[str, str], ...] = ()
+    changes: tuple[Rewriting, ...] = ()
     _known: Any = field(default_factory=dict, compare=False)
+
+    def rewritten(self, change: Rewriting) -> Lifted:
+        """The same with its graph changed, at every shape; only its mirror is used then."""
+        return replace(self, changes=(*self.changes, change))
 
     def drawing(self, shape: Shape) -> Drawing:
         """The graph at a shape, and how each of its steps is mirrored."""
         return _drawn(self, as_shape(shape))
 
     def graph(self, shape: Shape) -> Graph:
-        return self.drawing(shape).graph
+        return _rewritten(self, as_shape(shape)) if self.changes else self.drawing(shape).graph
 
     def build(self, shape: Shape, *, device: Any = None, dtype: Any = None) -> nn.Module:
-        return self.graph(shape).build(shape, device=device, dtype=dtype)
+        self.output_shape(shape)
+        module = self.make.fresh("").to(device=device, dtype=dtype)
+        return Until(module, self.until) if self.until else module
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return {name: tuple(parameter.shape) for name, parameter in self.make.module.named_parameters()}
 
     def windows(self, shape: Shape) -> Sight:
         return self.graph(shape).windows(shape)
@@ -83,6 +98,15 @@ def _drawn(block: Lifted, shape: Shape) -> Drawing:
     return draw(recording, block.approximate, {})
 
 
+@lru_cache(maxsize=64)
+def _rewritten(block: Lifted, shape: Shape) -> Graph:
+    graph: Any = block.drawing(shape).graph
+    for change in block.changes:
+        graph = change(graph, shape)
+    rewritten: Graph = graph
+    return rewritten
+
+
 def path_of(module: nn.Module, until: str | nn.Module | None) -> str:
     """The path of a cut point in a module; `""` for none.
 
@@ -91,7 +115,7 @@ def path_of(module: nn.Module, until: str | nn.Module | None) -> str:
     Traceback (most recent call last):
         ...
     obverse.errors.ShapeError: until='layer9' is no module of ResNet.
-    Did you mean 'layer1', 'layer2', 'layer3'? Its modules are conv1, bn1, relu, maxpool, layer1, layer2, layer3, \
+    Did you mean 'layer2', 'layer3', 'layer4'? Its modules are conv1, bn1, relu, maxpool, layer1, layer2, layer3, \
 layer4, avgpool, fc; one inside has the path, such as layer1.0.
 
     Raises:
@@ -149,7 +173,8 @@ class Lift:
         """
         shape = as_shape(input_shape)
         path = path_of(module, until)
-        block = _layers(_cut(module, path), shape) if _is_sequence(module) and _is_top(path, module) else None
+        plain = not path or (_is_sequence(module) and "." not in path)
+        block = _layers(_cut(module, path), shape) if plain else None
         if block is None:
             block = Lifted(Make(module), path, approximate)
         block.output_shape(shape)
@@ -214,10 +239,6 @@ lift = Lift()
 
 def _is_sequence(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and is_itself(module, nn.Sequential)
-
-
-def _is_top(path: str, module: nn.Module) -> bool:
-    return not path or path in dict(module.named_children())
 
 
 def _cut(module: nn.Module, path: str) -> nn.Module:

@@ -50,6 +50,7 @@ class Make:
             for name, constant in self.constants.get(prefix + inner if inner else path, {}).items():
                 setattr(part, name, constant.to(torch.get_default_device()))
             _reset(part)
+            _forget(part)  # what a recording left behind
             if getattr(part, "inplace", False) is True:
                 part.inplace = False
         return module.train()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from obverse.block import Block
 from obverse.blocks.conv import Style
-from obverse.errors import ShapeError
+from obverse.chain import Chain
+from obverse.lifting.cutting import run_until
 from obverse.lifting.lifted import lift, path_of
 from obverse.model import Autoencoder, Decoder, as_chain
 from obverse.modules import Around
@@ -43,10 +41,6 @@ def _place(module: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
     return (floating[0].device, floating[0].dtype) if floating else (None, None)
 
 
-class _Reached(Exception):  # noqa: N818    # no error: it ends the forward pass where the code is
-    """The code is there."""
-
-
 class LiftedAutoencoder(Autoencoder):
     """An autoencoder whose encoder is the very module that was given.
 
@@ -64,6 +58,7 @@ class LiftedAutoencoder(Autoencoder):
         until: str | nn.Module | None = None,
         freeze_encoder: bool = False,
         approximate: bool = False,
+        literal: bool = False,
     ) -> None:
         nn.Module.__init__(self)
         shape = as_shape(input_shape)
@@ -72,7 +67,9 @@ class LiftedAutoencoder(Autoencoder):
         block = lift(encoder, shape, until=self.until, approximate=approximate)
         self.encoder_block = as_chain(block)
         self.encoder = encoder  # type: ignore[assignment]
-        self.decoder = Decoder(block, shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
+        self.decoder = Decoder(
+            block, shape, output=output, upsampling=upsampling, literal=literal, device=device, dtype=dtype
+        )
         self.tied = False
         self.freeze_encoder = freeze_encoder
         if freeze_encoder:
@@ -101,8 +98,6 @@ class LiftedAutoencoder(Autoencoder):
     @cached_property
     def plan(self) -> Plan:
         """Encoder and decoder as one chain, held against the planned input shape."""
-        from obverse.chain import Chain
-
         return Plan.of(Chain(self.encoder_block, self.decoder.block), self.input_shape)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,37 +107,4 @@ class LiftedAutoencoder(Autoencoder):
 
     def encode(self, x: Tensor, around: Around | None = None) -> Tensor:
         """The code of a batch: what the module gives, or the part of it at which it was cut."""
-        if not self.until:
-            given = self.encoder(x)
-            return given if isinstance(given, Tensor) else _last(given)
-        with _ended_at(self.encoder.get_submodule(self.until)) as kept:
-            try:
-                self.encoder(x)
-            except _Reached:
-                pass
-        return kept[0]
-
-
-@contextmanager
-def _ended_at(module: nn.Module) -> Iterator[list[Tensor]]:
-    """A forward pass that ends where a part of the module has given its value."""
-    kept: list[Tensor] = []
-
-    def keep(_: nn.Module, __: Any, given: Any) -> None:
-        kept.append(given if isinstance(given, Tensor) else _last(given))
-        raise _Reached
-
-    handle = module.register_forward_hook(keep)
-    try:
-        yield kept
-    finally:
-        handle.remove()
-
-
-def _last(given: Any) -> Tensor:
-    from torch.utils._pytree import tree_leaves
-
-    tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
-    if not tensors:
-        raise ShapeError("the module gives no tensor.", "Cut it where there is one: until='...'.")
-    return tensors[-1]
+        return run_until(self.encoder, self.until, x)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from obverse.errors import ShapeError
 from obverse.lifting.kept import dtype_of
 from obverse.lifting.make import Make
-from obverse.lifting.rules_of_modules import rule_for
+from obverse.lifting.rules_of_modules import is_itself, rule_for
 from obverse.shapes import Shape, shape_text
 
 __all__ = ["Call", "Constant", "Recording", "Scope", "Value", "record"]
@@ -49,7 +51,8 @@ class Value:
         return self.sizes[:1] == (BATCH,) and BATCH not in self.sizes[1:]
 
 
-class Constant(NamedTuple):
+@dataclass(frozen=True)
+class Constant:
     """A tensor that does not depend on the input.
 
     Attributes:
@@ -177,7 +180,7 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
     handles = list(writer.hooks(module))
     module.eval()
     try:
-        with torch.no_grad(), writer:
+        with torch.no_grad(), _hurried(module), writer:
             given = module(x)
     except _Reached as reached:
         given = reached.args[0]
@@ -198,6 +201,29 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
             "Cut it where there is one: until='...'.",
         )
     return Recording(make, source, values[-1], writer.calls, values[:-1])
+
+
+@contextmanager
+def _hurried(module: nn.Module) -> Iterator[None]:
+    """Norms and activations only hand on their shape: on the meta device PyTorch works their numbers' types out at length."""
+    hurried = [part for part in module.modules() if type(part) in SHAPE_KEEPING and is_itself(part, type(part))]
+    for part in hurried:
+        part.forward = partial(_same_shape, getattr(part, "inplace", False))  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for part in hurried:
+            del part.forward
+
+
+def _same_shape(inplace: bool, x: Tensor) -> Tensor:
+    return x if inplace else torch.empty_like(x)
+
+
+SHAPE_KEEPING = {
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm, nn.Dropout, nn.ReLU, nn.ReLU6),
+    *(nn.SiLU, nn.GELU, nn.Hardswish, nn.Sigmoid, nn.Hardsigmoid, nn.LeakyReLU, nn.PReLU, nn.Mish, nn.ELU, nn.Tanh),
+}
 
 
 class _Writer(TorchFunctionMode):

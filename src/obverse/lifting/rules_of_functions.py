@@ -344,7 +344,9 @@ def cat(call: Call) -> Result:
             spans[axis] = (at, at + size, 1)
             before.append(Unslice(tuple(spans), call.output_shape))
         at += size
-    return before[0] if len(before) == 1 else Step(Sum(len(before)), before=tuple(before))
+    # what else is joined is nobody's but the module's: the mirror drops it
+    first = Recorded("cat", call.inputs[0].shape, call.output_shape, before[0].mirror(call.inputs[0].shape))
+    return first if len(before) == 1 else Step(Sum(len(before)), before=(first, *before[1:]))
 
 
 @rule("stack")
@@ -380,7 +382,10 @@ def mean(call: Call) -> Result:
         return None
     means = Mean(tuple(sorted(axis for axis in axes if axis is not None)))
     kept = means.output_shape(call.input_shape)
-    return chained(means, reshaped(kept, call.output_shape))
+    block = chained(means, reshaped(kept, call.output_shape))
+    if call.name == "mean":
+        return block
+    return Recorded(call.name, call.input_shape, call.output_shape, block.mirror(call.input_shape))
 
 
 def checked(call: Call, block: Block, otherwise: Block | None = None) -> Result:

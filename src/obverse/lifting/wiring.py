@@ -18,7 +18,7 @@ from obverse.blocks.skips import Skip
 from obverse.chain import Chain
 from obverse.errors import ShapeError
 from obverse.graph import Copy, Graph, Junction, Node, Split
-from obverse.lifting.approximate import APPROXIMATE
+from obverse.lifting.approximate import APPROXIMATE, learned
 from obverse.lifting.complaints import complaint
 from obverse.lifting.kept import Arguments, Kept
 from obverse.lifting.operations import Border, Resampled, Slice
@@ -90,11 +90,15 @@ def _placed(recording: Recording, approximate: bool) -> list[_Placed]:
         if blocked is None:
             return placed
         call = blocked.call
-        scope = _shell(call, users, recording.code)
-        if scope is not None:
+        about = _approximately(call) if approximate else None
+        if (scope := _shell(call, users, recording.code)) is not None:
             whole[scope] = _kept_whole(recording, scope, users)
+        elif about is not None:
+            steps[call] = about
+        elif approximate and (scope := _shell(call, users, recording.code, any_shape=True)) is not None:
+            whole[scope] = _passed_by(scope, users, recording.code)
         else:
-            steps[call] = (_approximately(call) if approximate else None) or _without_rule(call)
+            steps[call] = _without_rule(call)
 
 
 def _once_through(recording: Recording, steps: dict[Call, Step | None], whole: dict[Scope, _Placed]) -> list[_Placed]:
@@ -222,12 +226,14 @@ def _arguments(
     return Arguments(args, kwargs, result)
 
 
-def _shell(call: Call, users: dict[Value, list[Call]], code: Value) -> Scope | None:
+def _shell(call: Call, users: dict[Value, list[Call]], code: Value, any_shape: bool = False) -> Scope | None:
     """The innermost module around a call that takes one value, gives one of the same shape, and hides all between."""
-    return next((scope for scope in reversed(call.scopes) if _gives(scope, users, code) is not None), None)
+    return next((scope for scope in reversed(call.scopes) if _gives(scope, users, code, any_shape) is not None), None)
 
 
-def _gives(scope: Scope, users: dict[Value, list[Call]], code: Value) -> tuple[Value, int] | None:
+def _gives(
+    scope: Scope, users: dict[Value, list[Call]], code: Value, any_shape: bool = False
+) -> tuple[Value, int] | None:
     """The one value that a module gives to others, and its place among its results; `None` if it cannot be kept whole."""
     given = [leaf for leaf in tree_leaves(scope.outputs) if isinstance(leaf, Value)]
     inputs = set(scope.inputs)
@@ -243,9 +249,11 @@ def _gives(scope: Scope, users: dict[Value, list[Call]], code: Value) -> tuple[V
         return None
     (out,) = leaving
     leaves = tree_leaves(scope.outputs)
-    if out not in given or out.sizes != x.sizes or not out.has_batch:
+    if out not in given or not (x.has_batch and out.has_batch):
         return None
-    if _arguments(scope.module, x, scope.args, scope.kwargs, None) is None:
+    if any_shape:
+        return out, leaves.index(out)
+    if out.sizes != x.sizes or _arguments(scope.module, x, scope.args, scope.kwargs, None) is None:
         return None
     return out, leaves.index(out)
 
@@ -260,6 +268,16 @@ def _kept_whole(recording: Recording, scope: Scope, users: dict[Value, list[Call
     overwrites = any(call.overwrites and x in call.inputs for call in scope.calls)
     kept = Kept(recording.make, scope.path, None, arguments, False, overwrites, "whole").knowing(x.shape, x.shape)
     return _Placed(scope.path or "whole", Step(kept, manner="whole"), [x], [out], type(scope.module).__name__, None)
+
+
+def _passed_by(scope: Scope, users: dict[Value, list[Call]], code: Value) -> _Placed:
+    """A module that changes the shape in a way that nobody can follow: a plain learned step takes that back."""
+    found = _gives(scope, users, code, any_shape=True)
+    assert found is not None
+    out, (x,) = found[0], set(scope.inputs)
+    name = type(scope.module).__name__
+    step = Step(Recorded(name, x.shape, out.shape, learned(out.shape, x.shape)), manner="approximate")
+    return _Placed(scope.path or "whole", step, [x], [out], name, None)
 
 
 def _approximately(call: Call) -> Step | None:

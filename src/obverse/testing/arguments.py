@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
+from inspect import get_annotations
 from typing import Any, Literal, Union, get_args, get_origin
 
 from hypothesis import strategies as st
@@ -32,8 +33,8 @@ def blocks_of(cls: type[Block], **arguments: Any) -> st.SearchStrategy[Block]:
     >>> from hypothesis import find
     >>> find(blocks_of(ReLU), lambda relu: relu.inplace)
     ReLU(inplace=True)
-    >>> find(blocks_of(Conv, out_channels=7, kernel_size=st.integers(3, 5)), lambda conv: True)
-    Conv(7, 3)
+    >>> find(blocks_of(Conv, out_channels=7, kernel_size=st.integers(3, 5)), lambda conv: not conv.bias).out_channels
+    7
 
     Integers are drawn from 1 to 4, or 0 where that is the default; booleans, floats, the values of a `Literal`, tuples
     and unions as annotated. Arguments that the class refuses are not used.
@@ -49,7 +50,8 @@ def blocks_of(cls: type[Block], **arguments: Any) -> st.SearchStrategy[Block]:
     unknown = sorted(set(arguments) - set(known))
     if unknown:
         raise TypeError(
-            f"{cls.__name__} has no argument {' and no '.join(map(repr, unknown))}; it has {', '.join(known) or 'none'}."
+            f"{cls.__name__} has no argument {' and no '.join(map(repr, unknown))}; "
+            f"there are {', '.join(known) or 'none'}."
         )
     return _made(
         cls,
@@ -88,7 +90,7 @@ def _annotation(cls: type[Block], field: Field[Any]) -> Any:
     if not isinstance(field.type, str):
         return field.type
     for owner in cls.__mro__:
-        if field.name in owner.__dict__.get("__annotations__", {}):
+        if field.name in get_annotations(owner):
             names = vars(sys.modules.get(owner.__module__, types)) | {"Literal": Literal}
             try:
                 return eval(field.type, dict(names), dict(vars(owner)))
@@ -100,9 +102,11 @@ def _annotation(cls: type[Block], field: Field[Any]) -> Any:
 def _from_annotation(annotation: Any, field: Field[Any] | None = None) -> Drawn | None:
     default = None if field is None or is_required(field) else default_of(field)
     if annotation in PLAIN:
-        return PLAIN[annotation](default)
+        plain: Drawn | None = PLAIN[annotation](default)
+        return plain
     if isinstance(annotation, type) and issubclass(annotation, Block):
-        return st.sampled_from([body for body in BODIES if isinstance(body, annotation)] or [default])
+        known: list[Any] = [body for body in BODIES if isinstance(body, annotation)]
+        return st.sampled_from(known or [default])
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return st.sampled_from(inner)
@@ -146,8 +150,9 @@ def _tuple(inner: tuple[Any, ...]) -> Drawn | None:
     if not inner:
         return None
     each = [_from_annotation(kind) for kind in inner if kind is not ...]
-    if any(strategy is None for strategy in each):
+    drawn = [strategy for strategy in each if strategy is not None]
+    if len(drawn) < len(each):
         return None
     if ... in inner:
-        return st.lists(each[0], min_size=1, max_size=3).map(tuple)  # type: ignore[arg-type]    # looked at above
-    return st.tuples(*each)  # type: ignore[arg-type]
+        return st.lists(drawn[0], min_size=1, max_size=3).map(tuple)
+    return st.tuples(*drawn)

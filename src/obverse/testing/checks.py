@@ -30,12 +30,12 @@ AssertionError: Border breaks a law, mirror: The mirror takes every accepted sha
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from fractions import Fraction
 from functools import wraps
 from typing import Any
 
@@ -47,13 +47,14 @@ from torch.utils.flop_counter import FlopCounterMode
 import obverse
 from obverse.block import Block
 from obverse.blocks.pointwise import BatchNorm
-from obverse.blocks.pooling import AdaptiveAvgPool, AdaptiveMaxPool, NearestUnpool
-from obverse.blocks.resampling import Upsample
+from obverse.blocks.pooling import NearestUnpool
 from obverse.chain import Chain
+from obverse.config import from_config, to_config
 from obverse.decoder import mirror
-from obverse.errors import MirrorError, ShapeError
+from obverse.errors import MirrorError, RegistryError, ShapeError
 from obverse.model import Autoencoder
 from obverse.modules import Steps, Wired
+from obverse.registry import name_of
 from obverse.shapes import Shape, shape_text
 from obverse.sight import Seen, Window
 from obverse.testing.running import accepts, called, fits, handed_round, leaves, parts, run, run_on_meta
@@ -91,7 +92,7 @@ class NotAsked(UnsatisfiedAssumption):
     """A check that has nothing to look at: a law about parameters, of a block that learns nothing."""
 
 
-class _Broken(AssertionError):
+class _Broken(AssertionError):  # noqa: N818    # nobody sees it
     """What a check found, before the decorator has added law and case."""
 
 
@@ -236,13 +237,14 @@ def check_refusals(block: Block, shape: Shape, other: Shape) -> None:
     if any(isinstance(part, NearestUnpool) for part in parts(block)):
         raise NotAsked("its module takes whatever it is given")
     _alone(block)
+    branches = any(hasattr(leaf, "graph") for leaf in leaves(block))
     beside = (shape[0] + 1, *shape[1:])
     if accepts(block, beside):
         _works(lambda: run(block.build(beside), beside), beside)
-    elif not hasattr(block, "graph") and not block.parameter_shapes(shape):
+    elif not branches and not block.parameter_shapes(shape):
         _fails(_refused_by(_step_by_step, Exception, _built(block, shape), beside), beside)
     accepted = _refused_by(block.output_shape, ShapeError, other) is None
-    if not accepted and hasattr(block, "graph"):
+    if not accepted and branches:
         raise NotAsked("PyTorch's sum would stretch a single cell to any size")
     if accepted and block.parameter_shapes(shape) != block.parameter_shapes(other):
         raise NotAsked("its parameters were made for another shape")
@@ -367,9 +369,6 @@ def check_multiply_adds(block: Block, shape: Shape) -> None:
     _agree(4 * block.multiply_adds(shape), counter.get_total_flops(), "operations for a batch of two")
 
 
-UNEVEN = (AdaptiveAvgPool, AdaptiveMaxPool, NearestUnpool, Upsample)
-
-
 @_check(
     "A cell sees no more than its window; if the block is linear, no less.",
     "Let windows(shape) give size, stride and centre of what a cell sees along every axis, or None if it sees all.",
@@ -378,8 +377,6 @@ def check_sight(block: Block, shape: Shape) -> None:
     """Gradients from a cell that came out reach only cells in its window."""
     _alone(block)
     _settled(block)
-    if any(isinstance(part, UNEVEN) for part in parts(block)):
-        raise NotAsked("its windows stand at unequal distances, of which it tells the mean")
     windows = block.windows(shape)
     if not windows:
         raise NotAsked("its cells see everything, or axes are mixed")
@@ -387,23 +384,25 @@ def check_sight(block: Block, shape: Shape) -> None:
     module = block.build(shape).double().eval()
     x = torch.rand(2, *shape, dtype=torch.double, requires_grad=True)
     after = called(module, x * 1, [])
+    unlike = torch.rand_like(after)  # so that no channel cancels another
     last = tuple(n - 1 for n in after.shape[2:])
     for cell in {(0,) * len(last), last, tuple(n // 2 for n in last)}:
-        (seen,) = torch.autograd.grad(after[(0, slice(None), *cell)].sum(), x, retain_graph=True, allow_unused=True)
+        there: Any = (0, slice(None), *cell)
+        (seen,) = torch.autograd.grad((after * unlike)[there].sum(), x, retain_graph=True, allow_unused=True)
         for axis, (place, window) in enumerate(zip(cell, windows, strict=True)):
-            reached = [] if seen is None else seen[0].nonzero()[:, axis + 1].unique().tolist()
+            reached = [] if seen is None else sorted({at[axis + 1] for at in seen[0].nonzero().tolist()})
             _in_window(block, window, place, reached, shape[axis + 1], f"cell {cell}, along axis {axis + 1},")
 
 
 def _in_window(block: Block, window: Window | Seen, place: int, reached: list[int], size: int, who: str) -> None:
     first, last = window.seen.of(place)
-    even = type(window.seen.stride) is int  # where sizes grow, a dilation may leave gaps at either end
     inside = 0 <= first <= last < size
     if not inside and not block.adjoint:
         return  # what stands in the padding may be repeated cells, that lie elsewhere
     beyond = [cell for cell in reached if not first <= cell <= last]
     _holds(not beyond, f"{who} sees {beyond}, and its window is from {first} to {last}.")
-    if inside and even and block.adjoint and not isinstance(block, Chain) and not hasattr(block, "graph"):
+    exact = block.adjoint and not isinstance(block, Chain) and not hasattr(block, "graph")
+    if inside and exact and reached:  # none are, where another axis looks at padding
         _agree((reached[:1], reached[-1:]), ([first], [last]), f"first and last cell that {who} sees")
 
 
@@ -436,11 +435,12 @@ def _share_weights(there: nn.Module, back: nn.Module) -> None:
         for ours, theirs in zip(there, reversed(back), strict=True):
             _share_weights(ours, theirs)
     else:
-        ours, theirs = ([m for m in module.modules() if hasattr(m, "weight")] for module in (there, back))
-        _agree(len(theirs), len(ours), "layers with a weight in the mirror")
-        for mine, its in zip(ours, theirs, strict=True):
+        weighted, theirs = ([m for m in module.modules() if hasattr(m, "weight")] for module in (there, back))
+        _agree(len(theirs), len(weighted), "layers with a weight in the mirror")
+        for mine, its in zip(weighted, theirs, strict=True):
             weight: Any = mine.weight.T if isinstance(mine, nn.Linear) else mine.weight
-            _agree(tuple(its.weight.shape), tuple(weight.shape), "the shape of the mirror's weight")  # type: ignore[arg-type]
+            weights = its.get_parameter("weight")
+            _agree(tuple(weights.shape), tuple(weight.shape), "the shape of the mirror's weight")
             its.weight = nn.Parameter(weight.detach().clone())
     for name, parameter in [*there.named_parameters(), *back.named_parameters()]:
         if name.endswith("bias"):
@@ -488,7 +488,7 @@ def check_batch(block: Block, shape: Shape) -> None:
     _settled(block)
     module = block.build(shape).double().eval()
     x = torch.randn(4, *shape, dtype=torch.double)
-    _close(_given(module, x), torch.cat([_given(module, two) for two in x.split(2)]), "four examples at once", 1e-8)
+    _close(_given(module, x), torch.cat([_given(module, two) for two in (x[:2], x[2:])]), "four examples at once", 1e-8)
 
 
 @_check(
@@ -500,7 +500,7 @@ def check_gradients(block: Block, shape: Shape) -> None:
     around = handed_round(block, shape, _run)
     module = block.build(shape).train()
     x = torch.rand(2, *shape, requires_grad=True)
-    called(module, x * 1, around).square().sum().backward()
+    torch.autograd.backward(called(module, x * 1, around).square().sum())
     without = [name for name, value in module.named_parameters() if value.requires_grad and value.grad is None]
     _holds(not without, f"no gradient reached {', '.join(without)}.")
     _holds(x.grad is not None, "no gradient reached the input.")
@@ -587,12 +587,25 @@ def _is_importable(cls: type) -> bool:
     return found is cls
 
 
+@_check(
+    "Its config, as JSON, is all there is to know of it.",
+    "Let arguments be plain values (numbers, text, tuples of them, blocks), and turn lists into tuples.",
+)
+def check_config(block: Block, shape: Shape) -> None:
+    """`from_config(to_config(block))` is the block, through JSON; asked of classes that have a name in the registry."""
+    for inner in _within(block):
+        if isinstance(inner, Block) and _refused_by(name_of, RegistryError, type(inner)) is not None:
+            raise NotAsked(f"{type(inner).__name__} has no name in the registry")
+    written = json.dumps(to_config(block))
+    _agree(from_config(json.loads(written)), block, f"the block made from {written[:200]}")
+
+
 # As a value ----------------------------------------------------------------------------------------------------------
 
 
 @_check(
     "Its repr is source that makes it again.",
-    "Leave repr to Block (@dataclass(frozen=True, repr=False)), and let arguments be values whose own repr pastes back.",
+    "Leave repr to Block (@dataclass(frozen=True, repr=False)), and take arguments whose own repr pastes back.",
 )
 def check_repr(block: Block, shape: Shape) -> None:
     """`eval(repr(block)) == block`, with the classes by their names."""

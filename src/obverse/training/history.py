@@ -7,9 +7,10 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
-from pathlib import Path
+from io import StringIO
 
 from obverse.errors import ObverseError
+from obverse.files import write_whole
 
 __all__ = ["Epoch", "History"]
 
@@ -86,7 +87,7 @@ class History:
         >>> history = History((Epoch(1, 0.1, None, 1e-3, 4500, 0.9),))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     history.write_csv(f"{folder}/history.csv")
-        ...     print(Path(folder, "history.csv").read_text())
+        ...     print(open(f"{folder}/history.csv").read())
         ...     History.read_csv(f"{folder}/history.csv") == history
         number,train_loss,held_out_loss,learning_rate,images,seconds
         1,0.1,,0.001,4500,0.9
@@ -99,16 +100,11 @@ class History:
         Raises:
             OSError: the folder does not exist or cannot be written to.
         """
-        place = Path(path)
-        beside = place.with_name(f".{place.name}.{os.getpid()}")
-        try:
-            with beside.open("w", newline="", encoding="utf-8") as file:
-                rows = csv.writer(file, lineterminator="\n")
-                rows.writerow(field.name for field in fields(Epoch))
-                rows.writerows(astuple(epoch) for epoch in self.epochs)
-            beside.replace(place)
-        finally:
-            beside.unlink(missing_ok=True)
+        text = StringIO(newline="")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(field.name for field in fields(Epoch))
+        rows.writerows(astuple(epoch) for epoch in self.epochs)
+        write_whole(path, text.getvalue())
 
     @classmethod
     def read_csv(cls, path: str | os.PathLike[str]) -> History:

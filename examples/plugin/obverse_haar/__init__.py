@@ -14,8 +14,10 @@ __all__ = ["Haar", "InverseHaar"]
 class Haar(Block):
     """Half the size and twice the channels along every axis, exactly invertible.
 
-    >>> Haar().output_shape((1, 28, 27)), Haar().mirror((1, 28, 27))    # an odd size gets a cell, which the mirror drops
-    ((4, 14, 14), InverseHaar(dropped=(0, 1)))
+    >>> Haar().output_shape((1, 28, 27))
+    (4, 14, 14)
+    >>> Haar().mirror((1, 28, 27))    # an odd size gets a cell, which the mirror drops
+    InverseHaar(dropped=(0, 1))
     """
 
     adjoint = True
@@ -28,7 +30,7 @@ class Haar(Block):
         return InverseHaar(tuple(size % 2 for size in shape[1:]))
 
     def build(self, shape):
-        from obverse_haar_modules import Haar
+        from obverse_haar.modules import Haar
 
         return Haar()
 
@@ -71,7 +73,7 @@ class InverseHaar(Block):
         return Haar()
 
     def build(self, shape):
-        from obverse_haar_modules import InverseHaar
+        from obverse_haar.modules import InverseHaar
 
         self.output_shape(shape)
         return InverseHaar(self.dropped or (0,) * (len(shape) - 1))

@@ -1,0 +1,103 @@
+"""Where the weights of a learnable mirror start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from obverse.graph import Sum
+from obverse.modules import TRANSPOSED, Wired
+
+__all__ = ["start"]
+
+NORMS: tuple[Any, ...] = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+LAYERS: tuple[Any, ...] = (nn.Linear, nn.modules.conv._ConvNd)
+SMALL = 0.1
+"""The standard deviation of what the last layer gives at the start, for inputs of unit variance: images that are
+normalised have 1, so training begins near the mean and not with large errors of the wrong sign."""
+
+
+@torch.no_grad()
+def start(decoder: nn.Module) -> None:
+    """Set the weights from which a mirror learns well.
+
+    A norm that ends a branch starts at zero, so that a sum of branches begins as the plain way through (Goyal et al.,
+    arXiv:1706.02677, section 5.1). In an encoder that normalises in front of its branches every mirrored branch ends
+    so, and without it the sum grows from branch to branch. A depthwise transposed convolution that makes sizes larger
+    starts as bilinear interpolation, as the mirror of a pooling would be by hand. The last layer gives small numbers.
+
+    Args:
+        decoder: what was built of a mirror; changed in place.
+    """
+    for module in decoder.modules():
+        if isinstance(module, Wired):
+            for norm in _ends(module):
+                norm.weight.zero_()
+        if isinstance(module, TRANSPOSED_KINDS) and _is_depthwise_and_grows(module):
+            _interpolate(module)
+    last = _last_layer(decoder)
+    if last is not None:
+        _shrink(last)
+
+
+TRANSPOSED_KINDS = tuple(TRANSPOSED.values()) if isinstance(TRANSPOSED, dict) else tuple(TRANSPOSED)
+
+
+def _ends(wired: Wired) -> Iterator[Any]:
+    """The norms whose values go into a sum, as long as another value goes into it."""
+    makers = {wire: node for node in wired.graph.nodes for wire in node.gives}
+    for node in wired.graph.nodes:
+        if not isinstance(node.block, Sum):
+            continue
+        ends = [_last(wired.part(makers[wire].name)) if wire in makers else None for wire in node.takes]
+        norms = [module for module in ends if isinstance(module, NORMS) and getattr(module, "weight", None) is not None]
+        yield from norms if len(norms) < len(ends) else norms[1:]
+
+
+def _last(module: nn.Module) -> nn.Module:
+    while isinstance(module, nn.Sequential) and len(module):
+        module = module[-1]
+    return module
+
+
+def _is_depthwise_and_grows(layer: Any) -> bool:
+    return bool(layer.groups == layer.in_channels == layer.out_channels > 1 and max(layer.stride) > 1)
+
+
+def _interpolate(layer: Any) -> None:
+    """A triangle as wide as two strides along every axis, and 1 where the windows do not overlap."""
+    kernel: Tensor = torch.ones((), device=layer.weight.device, dtype=layer.weight.dtype)
+    for cells, stride in zip(layer.kernel_size, layer.stride, strict=True):
+        middle = (cells - 1) / 2
+        triangle = [1.0 if cells <= stride else max(1 - abs(cell - middle) / stride, 0.0) for cell in range(cells)]
+        kernel = kernel[..., None] * kernel.new_tensor(triangle)
+    layer.weight.copy_(kernel.expand_as(layer.weight))
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+def _last_layer(module: nn.Module) -> Any:
+    """The layer with weights that runs last."""
+    if isinstance(module, LAYERS):
+        return module
+    if isinstance(module, Wired):
+        parts = [module.part(node.name) for node in reversed(module.graph.nodes)]
+    else:
+        parts = list(module.children())[::-1]
+    return next(filter(None, map(_last_layer, parts)), None)
+
+
+def _shrink(layer: Any) -> None:
+    """Scale a layer so that inputs of unit variance come out with `SMALL`."""
+    weight = layer.weight
+    terms = weight.shape[0] * prod(weight.shape[2:]) / prod(layer.stride) if getattr(layer, "transposed", False) else 0
+    terms = terms / layer.groups if terms else prod(weight.shape[1:])
+    spread = weight.float().square().mean().mul(terms).sqrt()
+    if not weight.is_meta and spread > 0:
+        weight.mul_(SMALL / spread)
+        if layer.bias is not None:
+            layer.bias.zero_()
