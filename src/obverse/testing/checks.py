@@ -396,13 +396,14 @@ def check_sight(block: Block, shape: Shape) -> None:
 
 def _in_window(block: Block, window: Window | Seen, place: int, reached: list[int], size: int, who: str) -> None:
     first, last = window.seen.of(place)
+    even = type(window.seen.stride) is int  # where sizes grow, a dilation may leave gaps at either end
     inside = 0 <= first <= last < size
     if not inside and not block.adjoint:
         return  # what stands in the padding may be repeated cells, that lie elsewhere
     beyond = [cell for cell in reached if not first <= cell <= last]
     _holds(not beyond, f"{who} sees {beyond}, and its window is from {first} to {last}.")
     exact = block.adjoint and not isinstance(block, Chain) and not hasattr(block, "graph")
-    if inside and exact and reached:  # none are, where another axis looks at padding
+    if inside and even and exact and reached:  # none are, where another axis looks at padding
         _agree((reached[:1], reached[-1:]), ([first], [last]), f"first and last cell that {who} sees")
 
 
