@@ -46,7 +46,8 @@ def told(chain, shape, axis):
     try:
         return chain.accepts(opened).axes[0]
     except ShapeError as error:
-        assert "cannot be said" in str(error)
+        if "cannot be said" not in str(error):
+            raise
         event("cannot be said")
         return None
 
