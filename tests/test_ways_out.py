@@ -150,7 +150,14 @@ def test_onnxruntime_gives_eager_numbers(tmp_path_factory, drawn):
 
 
 @pytest.mark.parametrize(
-    "block", [AdaptiveAvgPool(3), AdaptiveMaxPool(2), Upsample(size=(5, 3), mode="area")], ids=repr
+    "block",
+    [
+        AdaptiveAvgPool(3),
+        AdaptiveMaxPool(2),
+        Upsample(size=(5, 3), mode="area"),
+        ConvTranspose(2, 3, output_padding=1, dilation=2),
+    ],
+    ids=repr,
 )
 def test_what_a_plan_says_of_onnx_is_still_so(block, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
@@ -174,7 +181,7 @@ def test_what_a_plan_says_of_onnx_is_still_so(block, tmp_path):
 @few(10)
 @given(encoders(least=12, most=2))
 @example((Parallel(Chain(Flatten(1, 2)), fan=(4,), join="concat"), (4, 12)))  # in the mirror a split of free parts
-def test_it_is_compiled_once_for_every_size(drawn):
+def test_it_is_compiled_in_one_piece_and_not_for_every_size(drawn):
     from torch._dynamo.testing import CompileCounterWithBackend
 
     model = model_of(drawn)
@@ -183,6 +190,7 @@ def test_it_is_compiled_once_for_every_size(drawn):
     check(torch.compile(model, fullgraph=True, dynamic=True, backend=counter), model, steps=(1, 0, 2))
     single = any(1 in shape[1:] for shape in model.encoder.block.shapes(model.input_shape))
     event(f"compiled {counter.frame_count} times, single cells: {single}")
+    assert counter.frame_count <= 2 + single  # PyTorch asks some layers once more; never again for every size
 
 
 # The table ---------------------------------------------------------------------------------------------------------
