@@ -13,7 +13,7 @@ IF_NPM := $(if $(CI),,--if-npm)
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.examples ## train the MNIST autoencoder and draw it; ARGS="--epochs 5" passes options on
 	.venv/bin/python examples/mnist.py $(ARGS)
@@ -26,8 +26,14 @@ test: .venv/.dev ## check everything: style, types, the built docs, tests
 	.venv/bin/mkdocs --quiet build --strict
 	.venv/bin/pytest --numprocesses $(JOBS) --dist worksteal --benchmark-disable $(ARGS)
 
+coverage: .venv/.dev ## find out which backbones have a mirror; ARGS="resnet18" for a few, "--write" for the page
+	.venv/bin/python tools/coverage_of_backbones.py $(ARGS)
+
 bench: .venv/.dev ## time what must stay fast
 	.venv/bin/pytest tests/benchmarks $(ARGS)
+
+learn: .venv/.dev ## train mirrors of thirteen families of networks beside generic decoders (hours)
+	.venv/bin/python tools/learn.py $(ARGS)
 
 docs: .venv/.dev ## serve the docs at http://127.0.0.1:8000, rebuilt as you write
 	.venv/bin/python tools/playground.py $(IF_NPM)
@@ -55,4 +61,4 @@ clean: ## remove .venv, the built docs and all caches; runs/ stays
 	@$(PIP) install --editable '.[dev]'
 	@touch $@ .venv/.examples
 
-.PHONY: help demo test bench docs clean
+.PHONY: help demo test coverage bench learn docs clean

@@ -39,7 +39,9 @@ FIXED = {"maxvit_t", "vit_b_32"}
 def on_meta(name: str) -> nn.Module:
     with torch.device("meta"):
         try:
-            return torchvision.models.get_model(name, weights=None, **({"init_weights": False} if name in NO_INIT else {}))
+            return torchvision.models.get_model(
+                name, weights=None, **({"init_weights": False} if name in NO_INIT else {})
+            )
         except NotImplementedError:
             pass
     return torchvision.models.get_model(name, weights=None).to("meta")
@@ -145,7 +147,9 @@ def test_a_cut_point_is_a_name_or_the_module_itself():
 
 
 def test_a_wrong_cut_point_is_refused_with_the_names_that_there_are():
-    with pytest.raises(ShapeError, match=r"'layer9' is no module of ResNet[\s\S]*layer1, layer2, layer3, layer4, avgpool"):
+    with pytest.raises(
+        ShapeError, match=r"'layer9' is no module of ResNet[\s\S]*layer1, layer2, layer3, layer4, avgpool"
+    ):
         mirror(torchvision.models.resnet18(), (3, 32, 32), until="layer9")
     with pytest.raises(ShapeError, match="a Conv2d, is no module of ResNet"):
         mirror(torchvision.models.resnet18(), (3, 32, 32), until=nn.Conv2d(1, 1, 1))
@@ -252,7 +256,13 @@ def test_an_operation_without_a_rule_is_named_and_the_lines_that_the_message_giv
     with pytest.raises(MirrorError) as refused:
         mirror(StrangeNet(), (3, 9, 9))
     said = str(refused.value)
-    for part in ("diff()", "in strange", "test_backbones.py:", "4×7×7 to 4×7×6", "Tried: a rule for the function 'diff'"):
+    for part in (
+        "diff()",
+        "in strange",
+        "test_backbones.py:",
+        "4×7×7 to 4×7×6",
+        "Tried: a rule for the function 'diff'",
+    ):
         assert part in said
     lines = said[said.index("from obverse import") :]
     try:

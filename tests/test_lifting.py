@@ -4,13 +4,10 @@ import inspect
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
-from obverse import Autoencoder, Chain, MirrorError, ShapeError, lift, mirror
+from obverse import MirrorError, lift, mirror
 from obverse import __all__ as public
-from obverse.lifting import Lifted
 from obverse.lifting.kept import Kept
 
 # Every layer of torch.nn ---------------------------------------------------------------------------------------------

@@ -75,8 +75,9 @@ def mirror(
     """
     shape = as_shape(input_shape)
     if not isinstance(block, Block):
-        if type(block).__module__.partition(".")[0] == "builtins" or not hasattr(block, "named_modules"):
-            Chain(block)  # which refuses what is no block
+        if not hasattr(block, "named_modules"):
+            as_block: Any = block
+            Chain(as_block)  # which refuses what is no block
         from obverse.lifting.model import decoder_of_module
 
         return decoder_of_module(block, shape, until=until, approximate=approximate, upsampling=upsampling)

@@ -395,6 +395,11 @@ class ResizeConv(_Transposed):
     def multiply_adds(self, shape: Shape) -> int:
         return prod(self.output_shape(shape)[1:]) * prod(self.parameter_shapes(shape)["weight"])
 
+    def reaches(self, rank: int) -> list[tuple[int, int]]:
+        """For every axis how far the convolution of what was resized reaches, in front and behind."""
+        reaches = [(extent_of(k, d) - 1) if s > 1 else 0 for k, s, _, _, d in self._axes(rank)]
+        return [(reach // 2, reach - reach // 2) for reach in reaches]
+
     def windows(self, shape: Shape) -> Sight:
         return tuple(_window_resized(*axis) for _, axis in self._sizes(shape))
 

@@ -9,7 +9,7 @@ from obverse.block import Block
 from obverse.blocks.conv import Conv
 from obverse.blocks.dense import Linear
 from obverse.blocks.pointwise import Identity
-from obverse.lifting.operations import Reshape, Resampled
+from obverse.lifting.operations import Resampled, Reshape
 from obverse.lifting.recording import Call, Value
 from obverse.lifting.rules_of_functions import chained
 from obverse.lifting.steps import Recorded, Step

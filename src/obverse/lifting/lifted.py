@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -14,12 +14,12 @@ from obverse.block import Block
 from obverse.blocks.branching import Drawn
 from obverse.blocks.pointwise import Identity
 from obverse.chain import Chain
-from obverse.errors import MirrorError, ShapeError
+from obverse.errors import ShapeError
 from obverse.graph import Graph
 from obverse.lifting.cutting import Until
 from obverse.lifting.kept import Kept
 from obverse.lifting.make import Make
-from obverse.lifting.recording import Call, Value, record
+from obverse.lifting.recording import Call, record
 from obverse.lifting.rules_of_functions import FUNCTIONS
 from obverse.lifting.rules_of_modules import RULES, is_itself, rule_for
 from obverse.lifting.steps import Recorded, Step
@@ -37,8 +37,8 @@ class Lifted(Drawn):
     """A module that is no plain sequence of layers, as a graph of blocks.
 
     What is built is a module of the same make, with parameters of its own, under the names that they have there. The
-    graph says what it does, and what takes that back; it holds for one shape. It is recorded from one forward pass on the meta device, and recorded again for each
-    other shape, so whatever the module does with sizes is followed.
+    graph says what it does, and what takes that back. It holds for one shape: it is recorded from one forward pass on
+    the meta device, and recorded again for each other shape, so whatever the module does with sizes is followed.
 
     >>> from torchvision.models import squeezenet1_1
     >>> block = lift(squeezenet1_1(), (3, 64, 64), until="features.4")
@@ -254,9 +254,8 @@ def _layers(module: nn.Module, shape: Shape) -> Block | None:
     if _is_sequence(module):
         blocks: list[Block] = []
         for part in module.children():
-            block = _layers(part, shape) or Lifted(Make(part))
-            blocks.append(block)
-            shape = Chain(*blocks[-1:]).output_shape(shape)
+            blocks.append(_layers(part, shape) or Lifted(Make(part)))
+            shape = blocks[-1].output_shape(shape)
         return Chain(*blocks) if blocks else Identity()
     found = rule_for(module)
     if found is not None:

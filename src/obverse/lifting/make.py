@@ -21,7 +21,7 @@ class Make:
     >>> make.module[0].weight.device.type
     'meta'
     >>> fresh = make.fresh("")
-    >>> fresh[0].weight.device.type, fresh[1].inplace    # what a mirror is given may be shared, so nothing is overwritten
+    >>> fresh[0].weight.device.type, fresh[1].inplace    # nothing is overwritten in a mirror
     ('cpu', False)
     """
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from obverse.errors import ShapeError
 from obverse.lifting.kept import dtype_of
 from obverse.lifting.make import Make
-from obverse.lifting.rules_of_modules import is_itself, rule_for
+from obverse.lifting.rules_of_modules import rule_for
 from obverse.shapes import Shape, shape_text
 
 __all__ = ["Call", "Constant", "Recording", "Scope", "Value", "record"]
@@ -66,7 +66,7 @@ class Constant:
 
 @dataclass(eq=False)
 class Scope:
-    """One call of a module: what went in, what came out, the calls of modules around it, and all that happened in it."""
+    """One call of a module: what went in and came out, the calls of modules around it, and all that happened in it."""
 
     path: str
     module: nn.Module
@@ -205,10 +205,10 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
 
 @contextmanager
 def _hurried(module: nn.Module) -> Iterator[None]:
-    """Norms and activations only hand on their shape: on the meta device PyTorch works their numbers' types out at length."""
-    hurried = [part for part in module.modules() if type(part) in SHAPE_KEEPING and is_itself(part, type(part))]
+    """Norms and activations only hand on their shape, which on the meta device takes PyTorch much longer."""
+    hurried = [part for part in module.modules() if type(part) in SHAPE_KEEPING]
     for part in hurried:
-        part.forward = partial(_same_shape, getattr(part, "inplace", False))  # type: ignore[method-assign]
+        part.forward = partial(_same_shape, getattr(part, "inplace", False))
     try:
         yield
     finally:
@@ -284,7 +284,7 @@ class _Writer(TorchFunctionMode):
             if not overwrites and not kwargs.get("inplace") and not _in_place_dunder(func.__name__):
                 return given  # the same tensor: nothing happened
         name = plain_name(func)
-        call = Call(name, self._label(name), *written, [], tuple(self.scopes), _source())
+        call = Call(name, self._label(name), written[0], written[1], [], tuple(self.scopes), _source())
         call.overwrites = func.__name__.rstrip("_") + "_" == func.__name__ or bool(kwargs.get("inplace"))
         if func.__name__ == "__setitem__":  # which gives nothing, and changes its first argument
             given = args[0]
@@ -313,7 +313,7 @@ class _Writer(TorchFunctionMode):
                 self.inside += 1
                 return
             written = self.written((args, kwargs))
-            self.scopes.append(Scope(path, module, *written, tuple(self.scopes)))
+            self.scopes.append(Scope(path, module, written[0], written[1], tuple(self.scopes)))
             if is_leaf(module) and self.depends((args, kwargs)):
                 self.inside = 1
 

@@ -80,7 +80,7 @@ def reshaped(before: Shape, after: Shape) -> Block | None:
     return None if before == after else Reshape(after)
 
 
-# Nothing happens, or one number at a time ------------------------------------------------------------------------------
+# Nothing happens, or one number at a time ----------------------------------------------------------------------------
 
 
 @rule("contiguous", "clone", "detach", "to", "float", "half", "double", "bfloat16", "type", "type_as", "cpu", "cuda")
@@ -141,7 +141,7 @@ def activation(call: Call) -> Result:
     return ACTIVATIONS[call.name](call)
 
 
-# Arithmetic ------------------------------------------------------------------------------------------------------------
+# Arithmetic ----------------------------------------------------------------------------------------------------------
 
 
 @rule("add", "sub")
@@ -176,7 +176,8 @@ def with_parameter(call: Call, constant: Constant, kind: Any, start: tuple[float
         return Step(Recorded(call.name, call.inputs[0].shape, call.output_shape, turned), manner="kept")
     if len(sizes) > len(call.output_shape):
         sizes = sizes[1:]
-    return kind(sizes, start)
+    block: Block = kind(sizes, start)
+    return block
 
 
 def shrunk(before: Shape, after: Shape) -> Block:
@@ -201,7 +202,7 @@ def negative(call: Call) -> Result:
     return Step(applied(call), manner="kept") if len(call.inputs) == 1 and not constants(call) else None
 
 
-# Axes ------------------------------------------------------------------------------------------------------------------
+# Axes ----------------------------------------------------------------------------------------------------------------
 
 
 @rule("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel")
@@ -266,7 +267,7 @@ def expand(call: Call) -> Result:
     return stretched(call.input_shape, call.output_shape)
 
 
-# Parts -----------------------------------------------------------------------------------------------------------------
+# Parts ---------------------------------------------------------------------------------------------------------------
 
 
 @rule("getitem")
@@ -369,7 +370,7 @@ def pad(call: Call) -> Result:
     return Border(tuple(full))
 
 
-# Means and poolings ----------------------------------------------------------------------------------------------------
+# Means and poolings --------------------------------------------------------------------------------------------------
 
 
 @rule("mean", "sum", "amax", "amin", "logsumexp", "max", "min", "norm", "var", "std")
@@ -412,15 +413,16 @@ def _number(given: Any) -> Any:
 @rule("max_pool1d", "max_pool2d", "max_pool3d")
 def max_pool(call: Call) -> Result:
     names = (("kernel_size", None), ("stride", None), ("padding", 0), ("dilation", 1))
-    settings = [_number(call.argument(at, name, default)) for at, (name, default) in enumerate(names, start=1)]
-    pool = MaxPool(*settings, ceil_mode=bool(call.argument(5, "ceil_mode", False)))
+    settings: Any = [_number(call.argument(at, name, default)) for at, (name, default) in enumerate(names, start=1)]
+    rest: Any = (False, bool(call.argument(5, "ceil_mode", False)))
+    pool = MaxPool(*settings, *rest)
     return checked(call, pool, NearestUnpool(call.input_shape[1:]))
 
 
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def avg_pool(call: Call) -> Result:
     names = (("kernel_size", None), ("stride", None), ("padding", 0), ("ceil_mode", False), ("count_include_pad", True))
-    settings = [_number(call.argument(at, name, default)) for at, (name, default) in enumerate(names, start=1)]
+    settings: Any = [_number(call.argument(at, name, default)) for at, (name, default) in enumerate(names, start=1)]
     return checked(call, AvgPool(*settings), NearestUnpool(call.input_shape[1:]))
 
 
@@ -441,7 +443,7 @@ def pixel_unshuffle(call: Call) -> Result:
     return PixelUnshuffle(call.argument(1, "downscale_factor"))
 
 
-# Layers as functions ---------------------------------------------------------------------------------------------------
+# Layers as functions -------------------------------------------------------------------------------------------------
 
 
 @rule("linear", "matmul", "mm")
@@ -457,9 +459,9 @@ def conv(call: Call) -> Result:
     if not isinstance(weight, Constant):
         return None
     names = (("stride", 1), ("padding", 0), ("dilation", 1))
-    settings = [_number(call.argument(at, name, default)) for at, (name, default) in enumerate(names, start=3)]
-    groups, bias = call.argument(6, "groups", 1), call.argument(2, "bias") is not None
-    return checked(call, Conv(weight.sizes[0], collapsed(weight.sizes[2:]), *settings, groups, bias))
+    settings: Any = [_number(call.argument(at, name, default)) for at, (name, default) in enumerate(names, start=3)]
+    rest: Any = (call.argument(6, "groups", 1), call.argument(2, "bias") is not None)
+    return checked(call, Conv(weight.sizes[0], collapsed(weight.sizes[2:]), *settings, *rest))
 
 
 @rule("batch_norm")

@@ -99,14 +99,16 @@ def number(value: Any) -> Any:
 @rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def conv(m: Any, shape: Shape) -> Block:
     padding = m.padding if isinstance(m.padding, str) else number(m.padding)
-    settings = (number(m.kernel_size), number(m.stride), padding, number(m.dilation))
-    return Conv(m.out_channels, *settings, m.groups, m.bias is not None, m.padding_mode)
+    settings: Any = (number(m.kernel_size), number(m.stride), padding, number(m.dilation))
+    rest: Any = (m.groups, m.bias is not None, m.padding_mode)
+    return Conv(m.out_channels, *settings, *rest)
 
 
 @rule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 def conv_transpose(m: Any, shape: Shape) -> Block:
-    settings = [number(value) for value in (m.kernel_size, m.stride, m.padding, m.output_padding)]
-    return ConvTranspose(m.out_channels, *settings, m.groups, m.bias is not None, number(m.dilation))
+    settings: Any = [number(value) for value in (m.kernel_size, m.stride, m.padding, m.output_padding)]
+    rest: Any = (m.groups, m.bias is not None, number(m.dilation))
+    return ConvTranspose(m.out_channels, *settings, *rest)
 
 
 @rule(nn.Linear)
@@ -116,14 +118,16 @@ def linear(m: Any, shape: Shape) -> Block:
 
 @rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 def max_pool(m: Any, shape: Shape) -> Block | None:
-    settings = [number(value) for value in (m.kernel_size, _other(m), m.padding, m.dilation)]
-    return None if m.return_indices else MaxPool(*settings, ceil_mode=m.ceil_mode)
+    settings: Any = [number(value) for value in (m.kernel_size, _other(m), m.padding, m.dilation)]
+    rest: Any = (False, m.ceil_mode)
+    return None if m.return_indices else MaxPool(*settings, *rest)
 
 
 @rule(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 def avg_pool(m: Any, shape: Shape) -> Block:
-    settings = [number(value) for value in (m.kernel_size, _other(m), m.padding)]
-    return AvgPool(*settings, m.ceil_mode, m.count_include_pad, getattr(m, "divisor_override", None))
+    settings: Any = [number(value) for value in (m.kernel_size, _other(m), m.padding)]
+    rest: Any = (m.ceil_mode, m.count_include_pad, getattr(m, "divisor_override", None))
+    return AvgPool(*settings, *rest)
 
 
 @rule(nn.LPPool1d, nn.LPPool2d, nn.LPPool3d)
@@ -314,12 +318,8 @@ def pad(m: Any, shape: Shape) -> Block:
 
 MODES = {"reflection": "reflect", "replication": "replicate", "circular": "circular"}
 
-for _kind in (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, nn.ReflectionPad1d, nn.ReflectionPad2d):
-    RULES[_kind] = pad
-for _kind in (nn.ReflectionPad3d, nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d):
-    RULES[_kind] = pad
-for _kind in (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d):
-    RULES[_kind] = pad
+for _pad in ("Constant", "Zero", "Reflection", "Replication", "Circular"):
+    RULES.update({getattr(nn, f"{_pad}Pad{rank}d"): pad for rank in (1, 2, 3)})
 
 
 @rule(EinopsRearrange)

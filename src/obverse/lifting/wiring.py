@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from inspect import signature
 from itertools import count
@@ -17,7 +17,7 @@ from obverse.blocks.pointwise import Identity
 from obverse.blocks.skips import Skip
 from obverse.chain import Chain
 from obverse.errors import ShapeError
-from obverse.graph import Copy, Graph, Junction, Node, Split
+from obverse.graph import Copy, Graph, Node, Split
 from obverse.lifting.approximate import APPROXIMATE, learned
 from obverse.lifting.complaints import complaint
 from obverse.lifting.kept import Arguments, Kept
@@ -56,7 +56,7 @@ class _Placed:
     call: Call | None
 
 
-def draw(recording: Recording, approximate: bool = False, skips: dict[Value, str] | None = None) -> Drawing:
+def draw(recording: Recording, approximate: bool = False, skips: dict[Value, Any] | None = None) -> Drawing:
     """The graph of what was recorded, from the input to the code.
 
     Args:
@@ -72,14 +72,14 @@ def draw(recording: Recording, approximate: bool = False, skips: dict[Value, str
     return Drawing(graph, {part.label: (part.name, part.step.manner) for part in placed})
 
 
-# What stands for each call ---------------------------------------------------------------------------------------------
+# What stands for each call -------------------------------------------------------------------------------------------
 
 
 def _placed(recording: Recording, approximate: bool) -> list[_Placed]:
     """The steps that the code needs, in order.
 
-    Where a step has no rule, the nearest module around it that keeps its shape is kept whole, and what was placed of its
-    inside is forgotten; so they are gone through once more, until all have a rule, or nothing is left to try.
+    Where a step has no rule, the nearest module around it that keeps its shape is kept whole, and what was placed of
+    its inside is forgotten; so they are gone through once more, until all have a rule, or nothing is left to try.
     """
     steps: dict[Call, Step | None] = {}
     whole: dict[Scope, _Placed] = {}
@@ -89,7 +89,7 @@ def _placed(recording: Recording, approximate: bool) -> list[_Placed]:
         blocked = next((part for part in placed if part.step is None), None)
         if blocked is None:
             return placed
-        call = blocked.call
+        call: Any = blocked.call
         about = _approximately(call) if approximate else None
         if (scope := _shell(call, users, recording.code)) is not None:
             whole[scope] = _kept_whole(recording, scope, users)
@@ -234,7 +234,7 @@ def _shell(call: Call, users: dict[Value, list[Call]], code: Value, any_shape: b
 def _gives(
     scope: Scope, users: dict[Value, list[Call]], code: Value, any_shape: bool = False
 ) -> tuple[Value, int] | None:
-    """The one value that a module gives to others, and its place among its results; `None` if it cannot be kept whole."""
+    """The one value that a module gives to others, and its place among its results; `None` if it is not to be kept."""
     given = [leaf for leaf in tree_leaves(scope.outputs) if isinstance(leaf, Value)]
     inputs = set(scope.inputs)
     if len(inputs) != 1 or not given:
@@ -292,13 +292,13 @@ def _without_rule(call: Call) -> Step:
     return Step(recorded, uses=(0,))
 
 
-# The wires between -----------------------------------------------------------------------------------------------------
+# The wires between ---------------------------------------------------------------------------------------------------
 
 
 def _wired(
-    recording: Recording, placed: list[_Placed], skips: dict[Value, str], wires: dict[Value, list[int]]
+    recording: Recording, placed: list[_Placed], skips: dict[Value, Any], wires: dict[Value, list[int]]
 ) -> Iterator[Node]:
-    """Nodes for the steps: a copy where a value is used several times, blocks in front and behind where rules say so."""
+    """Nodes for the steps: a copy where a value is used several times, blocks before and after where rules say so."""
     takers: dict[Value, int] = {recording.code: 1}
     for part in placed:
         for value in part.takes:
@@ -320,26 +320,33 @@ def _wired(
     yield from spread(recording.source, 0, "input")
     for part in placed:
         takes = [wires[value].pop() for value in part.takes]
-        for at, block in enumerate(part.step.before):
-            if block is not None:
-                wire = next(numbers)
-                yield Node(f"{part.label}_in{at}", block, (takes[at],), (wire,))
-                takes[at] = wire
+        fed = yield from _after(part.step.before, dict(enumerate(takes)), f"{part.label}_in", numbers)
         hub, live = part.step.hub, [at for at, value in enumerate(part.gives) if takers.get(value)]
         if isinstance(hub, Split) and len(live) < len(part.gives):
             gives = yield from _only(part, hub, takes[0], live, numbers)
         else:
             gives = {at: next(numbers) for at in (range(len(part.gives)) if isinstance(hub, Split) else live[:1])}
-            yield Node(part.label, hub, tuple(takes), tuple(gives.values()))
+            yield Node(part.label, hub, tuple(fed.values()), tuple(gives.values()))
+        gives = yield from _after(part.step.after, gives, f"{part.label}_out", numbers)
         for at, wire in gives.items():
-            if part.step.after and part.step.after[at] is not None:
-                behind = next(numbers)
-                yield Node(f"{part.label}_out{at}", part.step.after[at], (wire,), (behind,))  # type: ignore[arg-type]
-                wire = behind
             yield from spread(part.gives[at], wire, part.label if len(gives) == 1 else f"{part.label}_out{at}")
 
 
-def _only(part: _Placed, split: Split, wire: int, live: list[int], numbers: Iterator[int]) -> Any:
+def _after(
+    blocks: tuple[Block | None, ...], wires: dict[int, int], label: str, numbers: Iterator[int]
+) -> Generator[Node, None, dict[int, int]]:
+    """Blocks on some of the wires; the wires behind them."""
+    behind = dict(wires)
+    for at, block in enumerate(blocks):
+        if block is not None and at in wires:
+            behind[at] = next(numbers)
+            yield Node(f"{label}{at}", block, (wires[at],), (behind[at],))
+    return behind
+
+
+def _only(
+    part: _Placed, split: Split, wire: int, live: list[int], numbers: Iterator[int]
+) -> Generator[Node, None, dict[int, int]]:
     """Slices in place of a split of which not all is used: in the mirror, what nobody used is zero."""
     shape = part.takes[0].shape
     inside = [next(numbers) for _ in live]
