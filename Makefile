@@ -32,6 +32,9 @@ coverage: .venv/.dev ## find out which backbones have a mirror; ARGS="resnet18" 
 bench: .venv/.dev ## time what must stay fast
 	.venv/bin/pytest tests/benchmarks $(ARGS)
 
+learn: .venv/.dev ## train mirrors of thirteen families of networks beside generic decoders (hours)
+	.venv/bin/python tools/learn.py $(ARGS)
+
 docs: .venv/.dev ## serve the docs at http://127.0.0.1:8000, rebuilt as you write
 	.venv/bin/python tools/playground.py $(IF_NPM)
 	.venv/bin/mkdocs serve
@@ -58,4 +61,4 @@ clean: ## remove .venv, the built docs and all caches; runs/ stays
 	@$(PIP) install --editable '.[dev]'
 	@touch $@ .venv/.examples
 
-.PHONY: help demo test coverage bench docs clean
+.PHONY: help demo test coverage bench learn docs clean

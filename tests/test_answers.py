@@ -90,6 +90,8 @@ def test_the_sketch_is_drawn_to_scale():
     picture = ElementTree.fromstring(hourglass(chain.plan((1, 40, 40)), mirror(chain, (1, 40, 40)).plan((8, 10, 10))))
     widths = [float(slab.get("width")) for slab in picture.iter("{http://www.w3.org/2000/svg}rect")]
     assert widths == [220, 110, 55, 110, 220]
+    halves = [path.get("class") for path in picture.iter("{http://www.w3.org/2000/svg}path")]
+    assert halves == ["first", "first", "second", "second"]
 
 
 def test_what_is_written_in_a_picture_is_text():

@@ -16,6 +16,7 @@ import obverse
 from broken import BROKEN, SOUND, Border, OneMoreRow, Scale, Shifted
 from mutants import CAUGHT_BY, MUTANTS, mutated
 from obverse import BatchNorm, Block, Chain, Conv, Crop, Flatten, Linear, MaxPool, ReLU, Residual
+from obverse.graph import Concat, Copy, Graph, Node
 from obverse.registry import BUILT_IN, block_class
 from obverse.testing import check_block, parametrize_with_checks
 from obverse.testing.arguments import blocks_of
@@ -32,11 +33,16 @@ PROVED = settings(max_examples=25, derandomize=True)
 CHAINS = (
     Chain(Conv(4, 3, stride=2, padding=1), BatchNorm(), ReLU(), MaxPool(2)),
     Chain(Conv(2, 4, padding="same"), Chain(Crop((0, 1)), Flatten()), Linear(3)),
+    Graph(
+        Node("fan", Copy(2), (0,), (1, 2)),
+        Node("body", Conv(4, 3, padding=1), (1,), (3,)),
+        Node("join", Concat(), (3, 2), (4,)),
+    ),
 )
 
 
 @parametrize_with_checks(
-    [*(block_class(name) for name in BUILT_IN if name != "Chain"), *CHAINS],
+    [*(block_class(name) for name in BUILT_IN if name not in ("Chain", "Graph")), *CHAINS],
     min_checks=10,
     settings=QUICKLY,
 )
@@ -45,7 +51,7 @@ def test_every_built_in_keeps_the_contract(check):
 
 
 @parametrize_with_checks(
-    [block_class(name) for name in BUILT_IN if name != "Chain"],
+    [block_class(name) for name in BUILT_IN if name not in ("Chain", "Graph")],
     checks=["compile", "export"],
     slow=True,
     settings=settings(max_examples=1, derandomize=True),

@@ -50,6 +50,7 @@ def agree(model, x, tile):
 @example((Chain(MaxPool(3, stride=2, ceil_mode=True), Conv(2, 3, padding=1)), (1, 61), 30))
 @example((Chain(Skip(), Conv(1, 1, stride=3), Conv(1, 3)), (1, 80), 30))
 @example((Chain(Conv(1, 4, padding="same", padding_mode="reflect"), AvgPool(2)), (1, 50, 41), 24))
+@example((Chain(Conv(7, 3, stride=3, padding="same", upsampling="resize"), Conv(1, 1, stride=2)), (7, 30, 46), 16))
 def test_tiles_agree_with_the_whole(drawn):
     chain, shape, tile = drawn
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from fractions import Fraction
 from typing import Any
 
 from obverse.acceptance import accepts
@@ -47,32 +46,14 @@ def read_shape(text: str) -> Shape:
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:
-    """A plan as plain data.
+    """A plan as plain data, those of `Plan.json`.
 
     >>> from obverse import Conv
     >>> plan_data(Chain(Conv(16, 3, stride=2)).plan((1, 28, 28)))["steps"][0]["output_shape"]
     [16, 13, 13]
     """
-    return {
-        "input_shape": list(plan.input_shape),
-        "output_shape": list(plan.output_shape),
-        "parameters": plan.parameters,
-        "multiply_adds": plan.multiply_adds,
-        "steps": [_step_data(step) for step in plan.steps],
-        "notes": list(plan.notes),
-    }
-
-
-def _step_data(step: Any) -> dict[str, Any]:
-    data = {name: _plain(value) for name, value in step._asdict().items()}
-    return data | {"block": repr(step.block)}
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    return float(value) if isinstance(value, Fraction) else value
+    data: dict[str, Any] = json.loads(plan.json())
+    return data
 
 
 def mirror_data(encoder: Block, shape: Shape, upsampling: Style = "transpose") -> dict[str, Any]:

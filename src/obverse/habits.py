@@ -52,8 +52,8 @@ def learnable(block: Block, shape: Shape) -> Block:
         block: the encoder; it stays what it is, and only its mirror is made of this.
         shape: what goes into it.
     """
-    pooled: Block = mapped(block, shape, _learned)
-    return _normed(pooled)
+    normed: Block = _normed(mapped(block, shape, _learned))
+    return normed
 
 
 def _learned(block: Block, shape: Shape) -> Block:
@@ -70,7 +70,7 @@ def _depthwise(block: Block, shape: Shape) -> Block:
     return replace(block, groups=shape[0]) if isinstance(block, Conv) else block
 
 
-# Norms -----------------------------------------------------------------------------------------------------------------
+# Norms ---------------------------------------------------------------------------------------------------------------
 
 
 def _normed(block: Any) -> Any:

@@ -157,7 +157,7 @@ def _through(first: Window | Seen, then: Window | Seen, cells: int | None) -> Se
     if type(stride) is int and not more and seen.endless:  # every cell in between sees as much as its neighbour
         lows = tuple([low + stride * end for end in further.low])
         return Seen(
-            stride * further.stride, lows, tuple([high + stride * end for end in further.high]), further.endless
+            _plain(stride * further.stride), lows, tuple([high + stride * end for end in further.high]), further.endless
         )
     turns = len(seen.low)
     period = len(further.low) * (turns // gcd(turns, _moved(further)) if turns > 1 else 1)

@@ -214,7 +214,8 @@ class Growing:
             return None
         if gap.step and (not gap.least or (gap.least > 0) != (gap.step > 0)):
             raise Beyond(abs(gap.least) // abs(gap.step) + 1)
-        return (gap.least > 0) - (gap.least < 0)
+        least: int = gap.least
+        return (least > 0) - (least < 0)
 
     def __lt__(self, other: Any) -> Any:
         sign = self._sign(other)

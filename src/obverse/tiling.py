@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from obverse.block import Block
+from obverse.blocks.conv import ResizeConv
 from obverse.chain import Chain
 from obverse.errors import ShapeError
 from obverse.graph import Graph
@@ -165,7 +166,8 @@ def _cut(
     place = begin = 0
     while place < cells:
         found = None
-        for begin in range(size - length if length > 0 else -1, begin - 1, -meeting):
+        for further in range(size - length if length > 0 else -1, begin - 1, -meeting):
+            begin = further
             try:
                 found = _valid(at(shape), at(part), (shape, part), _Span(begin, begin, begin + length), axis, [])
             except ShapeError:
@@ -209,12 +211,10 @@ def _valid(
     one, other = whole.windows(shapes[0]), part.windows(shapes[1])
     if one is None or other is None or one[axis] != other[axis]:
         return None
-    after = _seen_whole(
-        one[axis],
-        [block.output_shape(at)[axis + 1] for block, at in zip((whole, part), shapes, strict=True)],
-        shapes[0][axis + 1],
-        span,
-    )
+    cells = [block.output_shape(at)[axis + 1] for block, at in zip((whole, part), shapes, strict=True)]
+    after = _seen_whole(one[axis], cells, shapes[0][axis + 1], span)
+    if after is not None and isinstance(whole, ResizeConv):
+        after = _convolved_inside(after, cells, whole.reaches(len(shapes[0]) - 1)[axis])
     if after is not None and whole.around == "takes" and around:
         passed = around.pop()
         after = _both(after, passed) if passed.begin == after.begin else after
@@ -231,6 +231,14 @@ def _seen_whole(window: Any, cells: list[int], size: int, span: _Span) -> _Span 
     low = bisect_left(inside, True, key=lambda cell: max(seen.of(cell)[0], 0) >= span.low)
     high = bisect_left(inside, True, key=lambda cell: min(seen.of(cell)[1], size - 1) >= span.high)
     return _Span(begin, begin + low, max(begin + high, begin + low))
+
+
+def _convolved_inside(span: _Span, cells: list[int], reach: tuple[int, int]) -> _Span:
+    """The same, where cells are made larger and then convolved: those beyond the end of a tile were never made."""
+    low = span.begin + reach[0] if span.begin else 0
+    end = span.begin + cells[1]
+    high = end - reach[1] if end < cells[0] else end
+    return _Span(span.begin, max(span.low, low), max(min(span.high, high), span.low))
 
 
 def _both(one: _Span, other: _Span) -> _Span:

@@ -20,7 +20,7 @@ from obverse.arithmetic import (
     strided_same_padding,
     whole,
 )
-from obverse.block import Block
+from obverse.block import Block, Limit
 from obverse.blocks.reshaping import Crop
 from obverse.chain import Chain
 from obverse.errors import ShapeError
@@ -325,6 +325,12 @@ class ConvTranspose(_Transposed):
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         return tuple(transposed_window(extent_of(k, d) - 1, s, p) for _, (k, s, p, _, d) in self._sizes(shape))
 
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        if all(a < s for _, s, _, a, _ in self._axes(len(shape) - 1)):
+            return ()
+        why = "onnxruntime refuses an output_padding that is not below the stride"
+        return (Limit("onnx", f"{self!r}: {why}. Give it a smaller one, and Pad behind it, or write a .pt2."),)
+
     def notes(self, shape: Shape) -> tuple[str, ...]:
         said: dict[tuple[str, str], list[int]] = {}
         for axis, (k, s, _, _, d) in enumerate(self._axes(len(shape) - 1)):
@@ -388,6 +394,11 @@ class ResizeConv(_Transposed):
 
     def multiply_adds(self, shape: Shape) -> int:
         return prod(self.output_shape(shape)[1:]) * prod(self.parameter_shapes(shape)["weight"])
+
+    def reaches(self, rank: int) -> list[tuple[int, int]]:
+        """For every axis how far the convolution of what was resized reaches, in front and behind."""
+        reaches = [(extent_of(k, d) - 1) if s > 1 else 0 for k, s, _, _, d in self._axes(rank)]
+        return [(reach // 2, reach - reach // 2) for reach in reaches]
 
     def windows(self, shape: Shape) -> Sight:
         return tuple(_window_resized(*axis) for _, axis in self._sizes(shape))

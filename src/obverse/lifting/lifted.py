@@ -25,6 +25,7 @@ from obverse.lifting.rules_of_modules import RULES, is_itself, rule_for
 from obverse.lifting.skipping import SkipPoint, skip_points
 from obverse.lifting.steps import Recorded, Step
 from obverse.lifting.wiring import Drawing, draw, placed_steps
+from obverse.plugins import Group, Plugin
 from obverse.rewrite import Skips
 from obverse.shapes import Shape, as_shape
 from obverse.sight import Sight
@@ -155,6 +156,26 @@ layer4, avgpool, fc; one inside has the path, such as layer1.0.
     )
 
 
+def _objection(found: Any) -> str:
+    return "" if callable(found) else f"it is {found!r}, and rules are added by a function: `def rules(lift): ...`."
+
+
+GROUP = Group("obverse.lifting", _objection)
+"""Rules that other packages bring: functions that are called with `lift`, once, to register them."""
+
+_used: set[Plugin] = set()
+
+
+def _use_plugins(lift: Lift) -> None:
+    for plugin, rules in GROUP.loaded():
+        if plugin not in _used:
+            _used.add(plugin)
+            try:
+                rules(lift)
+            except Exception as error:  # whatever it is, it is the plugin's
+                GROUP.refuse(plugin, f"{type(error).__name__}: {error}")
+
+
 class Lift:
     """`lift(module, input_shape)`: the block that describes a module. The one instance is `obverse.lift`."""
 
@@ -185,6 +206,7 @@ class Lift:
             ShapeError: for a shape that the module refuses, and a cut point that it has not.
         """
         shape = as_shape(input_shape)
+        _use_plugins(self)
         path = path_of(module, until)
         plain = not path or (_is_sequence(module) and "." not in path)
         block = _layers(_cut(module, path), shape) if plain else None

@@ -36,7 +36,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from fractions import Fraction
 from functools import wraps
 from typing import Any
 
@@ -48,8 +47,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import obverse
 from obverse.block import Block
 from obverse.blocks.pointwise import BatchNorm
-from obverse.blocks.pooling import AdaptiveAvgPool, AdaptiveMaxPool, NearestUnpool
-from obverse.blocks.resampling import Upsample
+from obverse.blocks.pooling import NearestUnpool
 from obverse.chain import Chain
 from obverse.config import from_config, to_config
 from obverse.decoder import mirror
@@ -58,7 +56,7 @@ from obverse.model import Autoencoder
 from obverse.modules import Steps, Wired
 from obverse.registry import name_of
 from obverse.shapes import Shape, shape_text
-from obverse.sight import Window
+from obverse.sight import Seen, Window
 from obverse.testing.running import accepts, called, fits, handed_round, leaves, parts, run, run_on_meta
 
 __all__ = [
@@ -371,9 +369,6 @@ def check_multiply_adds(block: Block, shape: Shape) -> None:
     _agree(4 * block.multiply_adds(shape), counter.get_total_flops(), "operations for a batch of two")
 
 
-UNEVEN = (AdaptiveAvgPool, AdaptiveMaxPool, NearestUnpool, Upsample)
-
-
 @_check(
     "A cell sees no more than its window; if the block is linear, no less.",
     "Let windows(shape) give size, stride and centre of what a cell sees along every axis, or None if it sees all.",
@@ -382,8 +377,6 @@ def check_sight(block: Block, shape: Shape) -> None:
     """Gradients from a cell that came out reach only cells in its window."""
     _alone(block)
     _settled(block)
-    if any(isinstance(part, UNEVEN) for part in parts(block)):
-        raise NotAsked("its windows stand at unequal distances, of which it tells the mean")
     windows = block.windows(shape)
     if not windows:
         raise NotAsked("its cells see everything, or axes are mixed")
@@ -401,20 +394,15 @@ def check_sight(block: Block, shape: Shape) -> None:
             _in_window(block, window, place, reached, shape[axis + 1], f"cell {cell}, along axis {axis + 1},")
 
 
-def _in_window(block: Block, window: Window, place: int, reached: list[int], size: int, who: str) -> None:
-    half = Fraction(window.size - 1, 2)
-    exact = block.adjoint and not isinstance(block, Chain) and not hasattr(block, "graph")
-    # where several cells in turn see the same, stride and centre are means
-    means = (window.stride,) if exact else (window.stride, window.centre - half)
-    even = all(Fraction(number).denominator == 1 for number in means)
-    half += 0 if even else Fraction(1, 2)
-    middle = window.centre + place * window.stride
-    first, last = middle - half, middle + half
+def _in_window(block: Block, window: Window | Seen, place: int, reached: list[int], size: int, who: str) -> None:
+    first, last = window.seen.of(place)
+    even = type(window.seen.stride) is int  # where sizes grow, a dilation may leave gaps at either end
     inside = 0 <= first <= last < size
     if not inside and not block.adjoint:
         return  # what stands in the padding may be repeated cells, that lie elsewhere
     beyond = [cell for cell in reached if not first <= cell <= last]
-    _holds(not beyond, f"{who} sees {beyond}, and its window is from {float(first):g} to {float(last):g}.")
+    _holds(not beyond, f"{who} sees {beyond}, and its window is from {first} to {last}.")
+    exact = block.adjoint and not isinstance(block, Chain) and not hasattr(block, "graph")
     if inside and even and exact and reached:  # none are, where another axis looks at padding
         _agree((reached[:1], reached[-1:]), ([first], [last]), f"first and last cell that {who} sees")
 
