@@ -12,6 +12,9 @@ import obverse
 from obverse import Chain, MirrorError, ShapeError, lift, mirror
 from obverse import __all__ as public
 from obverse.lifting.kept import Kept
+from obverse.lifting.lifted import GROUP
+from obverse.lifting.rules_of_modules import RULES
+from obverse.plugins import Plugin, PluginWarning
 
 # Every layer of torch.nn ---------------------------------------------------------------------------------------------
 
@@ -285,3 +288,33 @@ def test_a_layer_with_a_forward_of_its_own_is_kept_and_mirrored_as_its_kind():
 def test_only_a_module_or_a_block_has_a_mirror():
     with pytest.raises(ShapeError, match="int is no block"):
         mirror(3, (1, 28, 28))
+
+
+# Rules of other packages ---------------------------------------------------------------------------------------------
+
+
+class Halved(nn.Module):
+    """A layer of somebody's package."""
+
+    def forward(self, x):
+        return x[..., ::2].cumsum(-1)
+
+
+def test_a_package_brings_its_rules_and_a_broken_one_breaks_nothing(monkeypatch):
+    def rules(lift):
+        lift.register(Halved)(lambda module, shape: lift.kept(module, obverse.Upsample(size=tuple(shape[1:]))))
+
+    def broken(lift):
+        raise OSError("no such file")
+
+    import obverse.plugins
+
+    found = {Plugin("a", "a:rules", "a-package", "1"): rules, Plugin("b", "b:rules", "b-package", "1"): broken}
+    monkeypatch.setattr(obverse.plugins.Group, "plugins", lambda group: tuple(found) if group is GROUP else ())
+    monkeypatch.setattr(obverse.plugins, "_imported", lambda value: found[next(p for p in found if p.value == value)])
+    try:
+        with pytest.warns(PluginWarning, match=r"'b' .*b-package 1 is left out: OSError: no such file"):
+            decoder = mirror(nn.Sequential(nn.Conv1d(3, 4, 3), Halved()), (3, 12))
+        assert decoder(torch.randn(2, 4, 5)).shape == (2, 3, 12)
+    finally:
+        RULES.pop(Halved, None)
