@@ -56,11 +56,12 @@ def test_formulas_agree_with_numbers(drawn):
     try:
         formulas, numbers = chain.plan(letters), chain.plan(shape)
     except ShapeError as error:
-        assert "no formula of whole numbers" in str(error)
+        if "no formula of whole numbers" not in str(error):
+            raise
         event("no formula")
         return
     values = {symbol(letter): size for letter, size in zip(letters[1:], shape[1:], strict=True)}
-    named = {letter: size for letter, size in zip(letters[1:], shape[1:], strict=True)}
+    named = dict(zip(letters[1:], shape[1:], strict=True))
     for formula, plain_ in zip(formulas.steps, numbers.steps, strict=True):
         assert tuple(number(size, values) for size in formula.output_shape) == plain_.output_shape
         assert tuple(eval(formula_text(size), {}, named) for size in formula.output_shape) == plain_.output_shape

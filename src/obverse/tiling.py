@@ -166,7 +166,8 @@ def _cut(
     place = begin = 0
     while place < cells:
         found = None
-        for begin in range(size - length if length > 0 else -1, begin - 1, -meeting):
+        for further in range(size - length if length > 0 else -1, begin - 1, -meeting):
+            begin = further
             try:
                 found = _valid(at(shape), at(part), (shape, part), _Span(begin, begin, begin + length), axis, [])
             except ShapeError:

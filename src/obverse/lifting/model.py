@@ -11,7 +11,9 @@ from obverse.block import Block
 from obverse.blocks.conv import Style
 from obverse.chain import Chain
 from obverse.lifting.cutting import run_until
-from obverse.lifting.lifted import lift, path_of
+from obverse.lifting.lifted import Lifted, lift, path_of
+from obverse.lifting.make import Make
+from obverse.lifting.skipping import SkipPoint, kept_back
 from obverse.model import Autoencoder, Decoder, as_chain
 from obverse.modules import Around
 from obverse.plan import Plan
@@ -65,6 +67,9 @@ class LiftedAutoencoder(Autoencoder):
         self.until = path_of(encoder, until)
         device, dtype = _place(encoder)
         block = lift(encoder, shape, until=self.until, approximate=approximate)
+        if skips is not None:  # which are got hold of by what the module's parts take and give
+            block = Lifted(Make(encoder), self.until, approximate).with_skips(skips, shape)
+        self.skips: tuple[SkipPoint, ...] = block.skips if isinstance(block, Lifted) else ()
         self.encoder_block = as_chain(block)
         self.encoder = encoder  # type: ignore[assignment]
         self.decoder = Decoder(
@@ -102,9 +107,15 @@ class LiftedAutoencoder(Autoencoder):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""
-        code = self.encode(x)
-        return self.decoder(code, x.shape[2:]), code
+        around: Around | None = [] if self.skips else None
+        code = self.encode(x, around)
+        return self.decoder(code, x.shape[2:], around), code
 
     def encode(self, x: Tensor, around: Around | None = None) -> Tensor:
         """The code of a batch: what the module gives, or the part of it at which it was cut."""
-        return run_until(self.encoder, self.until, x)
+        if around is None or not self.skips:
+            return run_until(self.encoder, self.until, x)
+        with kept_back(self.encoder, self.skips) as kept:
+            code = run_until(self.encoder, self.until, x)
+        around += [kept[at] for at in range(len(self.skips))]
+        return code
