@@ -32,12 +32,15 @@ def decoder_of_module(
     until: str | nn.Module | None = None,
     approximate: bool = False,
     upsampling: Style = "transpose",
+    literal: bool = True,
     output: Block | None = None,
 ) -> Decoder:
     """The decoder of a module, on its device and in its dtype: what `mirror` of a module gives."""
     device, dtype = _place(module)
     block = lift(module, input_shape, until=until, approximate=approximate)
-    return Decoder(block, input_shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
+    return Decoder(
+        block, input_shape, output=output, upsampling=upsampling, literal=literal, device=device, dtype=dtype
+    )
 
 
 def _place(module: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
