@@ -1,11 +1,14 @@
 """Mirrors of networks that are there already: torchvision's backbones, and what people write themselves."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from obverse import Autoencoder, MirrorError, ShapeError, lift, mirror
+from obverse import Autoencoder, ConfigError, MirrorError, ShapeError, lift, mirror
 from obverse.lifting.kept import Kept
 
 # A representative of each family, and where it is cut before its global pool
@@ -365,3 +368,49 @@ def test_what_timm_gives_as_features_skips(name):
     assert code.shape == features[-1].shape
     assert len(around) == len(features) - 1
     assert model(torch.empty(2, 3, *size, device="meta"))[0].shape == (2, 3, *size)
+
+
+# As any module -------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_copied_pickled_and_loaded_as_any_module():
+    torch.manual_seed(0)
+    model = Autoencoder(torchvision.models.mobilenet_v3_small(), (3, 64, 64), until="features.4", skips="add").eval()
+    x = torch.randn(2, 3, 70, 65)
+    with torch.no_grad():
+        expected, _ = model(x)
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            torch.testing.assert_close(other(x)[0], expected)
+    fresh = Autoencoder(torchvision.models.mobilenet_v3_small(), (3, 64, 64), until="features.4", skips="add").eval()
+    fresh.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(x)[0], expected)
+
+
+def test_a_model_says_what_it_is():
+    model = Autoencoder(torchvision.models.resnet18(), (3, 64, 64), until="layer2")
+    assert "3×64×64 → 128×8×8 → 3×64×64, 8,192 numbers through the code" in repr(model)
+    assert "Lifted(ResNet, until=" in str(model.plan)
+    assert "Total params" in model.summary()
+    with pytest.raises(ConfigError, match="the encoder is a ResNet of somebody's own"):
+        model.to_config()
+
+
+def test_attention_that_changes_its_shape_has_an_approximate_mirror_for_those_who_ask():
+    class Pooled(nn.Module):
+        """Attention from one learned query: what went in cannot be followed back."""
+
+        def __init__(self):
+            super().__init__()
+            self.query = nn.Parameter(torch.randn(1, 1, 8))
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            tokens = x.flatten(2).transpose(1, 2)
+            return self.attention(self.query.expand(len(x), -1, -1), tokens, tokens)[0][:, 0]
+
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), Pooled())
+    with pytest.raises(MirrorError, match="MultiheadAttention"):
+        mirror(net, (3, 9, 9))
+    decoder = mirror(net, (3, 9, 9), approximate=True)
+    assert decoder(torch.randn(2, 8)).shape == (2, 3, 9, 9)

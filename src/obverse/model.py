@@ -356,6 +356,10 @@ class Autoencoder(nn.Module):
             with a bias of its own. It is one parameter, the encoder's, used twice.
         upsampling: how the mirrors of strided convolutions make sizes larger: `"transpose"`, or `"resize"` or
             `"subpixel"`, which have no checkerboard. For a single block say it there, `Conv(..., upsampling="resize")`.
+        literal: whether the decoder is the mirror and no more, which is so by default: a chain that is written out is
+            mirrored as it stands. Otherwise convolutions without a norm get one in front of their activation, poolings
+            are taken back by windows that learn, and weights start where they learn well; such mirrors learn better.
+            For a module, which was not made to be mirrored, that is the default.
         device: where the parameters are made; `"meta"` allocates nothing.
         dtype: of the parameters.
 
@@ -395,6 +399,7 @@ class Autoencoder(nn.Module):
         skips: Skips = None,
         tied: bool = False,
         upsampling: Style = "transpose",
+        literal: bool = True,
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -407,10 +412,18 @@ class Autoencoder(nn.Module):
                 "Leave out upsampling, or tied.",
                 where="Autoencoder",
             )
+        if tied and not literal:
+            raise ShapeError(
+                "tied weights are those of the mirror; with literal=False it is not the encoder's.",
+                "Leave out literal, or tied.",
+                where="Autoencoder",
+            )
         chain = with_skips(as_chain(encoder), as_shape(input_shape), skips)
-        self._given = AutoencoderConfig(encoder, as_shape(input_shape), output, skips, tied, upsampling)  # type: ignore[arg-type]
+        self._given = AutoencoderConfig(encoder, as_shape(input_shape), output, skips, tied, upsampling, literal)  # type: ignore[arg-type]
         self.encoder = Encoder(chain, input_shape, device=device, dtype=dtype)
-        self.decoder = Decoder(chain, input_shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
+        self.decoder = Decoder(
+            chain, input_shape, output=output, upsampling=upsampling, literal=literal, device=device, dtype=dtype
+        )
         self.tied = tied
         if tied:
             self._tie()

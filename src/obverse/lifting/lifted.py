@@ -209,7 +209,7 @@ class Lift:
         _use_plugins(self)
         path = path_of(module, until)
         plain = not path or (_is_sequence(module) and "." not in path)
-        block = _layers(_cut(module, path), shape) if plain else None
+        block = _layers(_cut(module, path), shape, approximate) if plain else None
         if block is None:
             block = Lifted(Make(module), path, approximate)
         block.output_shape(shape)
@@ -284,12 +284,12 @@ def _cut(module: nn.Module, path: str) -> nn.Module:
     return nn.Sequential(*list(module.children())[: names.index(path) + 1])
 
 
-def _layers(module: nn.Module, shape: Shape) -> Block | None:
+def _layers(module: nn.Module, shape: Shape, approximate: bool) -> Block | None:
     """A layer as its block, a sequence as a chain of them, what holds others as a graph."""
     if _is_sequence(module):
         blocks: list[Block] = []
         for part in module.children():
-            blocks.append(_layers(part, shape) or Lifted(Make(part)))
+            blocks.append(_layers(part, shape, approximate) or Lifted(Make(part), approximate=approximate))
             shape = blocks[-1].output_shape(shape)
         return Chain(*blocks) if blocks else Identity()
     found = rule_for(module)

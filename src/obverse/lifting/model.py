@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from obverse.block import Block
 from obverse.blocks.conv import Style
 from obverse.chain import Chain
+from obverse.errors import ConfigError
 from obverse.lifting.cutting import run_until
 from obverse.lifting.lifted import Lifted, lift, path_of
 from obverse.lifting.make import Make
@@ -30,12 +32,15 @@ def decoder_of_module(
     until: str | nn.Module | None = None,
     approximate: bool = False,
     upsampling: Style = "transpose",
+    literal: bool = True,
     output: Block | None = None,
 ) -> Decoder:
     """The decoder of a module, on its device and in its dtype: what `mirror` of a module gives."""
     device, dtype = _place(module)
     block = lift(module, input_shape, until=until, approximate=approximate)
-    return Decoder(block, input_shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
+    return Decoder(
+        block, input_shape, output=output, upsampling=upsampling, literal=literal, device=device, dtype=dtype
+    )
 
 
 def _place(module: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
@@ -104,6 +109,17 @@ class LiftedAutoencoder(Autoencoder):
     def plan(self) -> Plan:
         """Encoder and decoder as one chain, held against the planned input shape."""
         return Plan.of(Chain(self.encoder_block, self.decoder.block), self.input_shape)
+
+    def to_config(self) -> dict[str, Any]:
+        """A model made from a module has no config.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"the encoder is a {type(self.encoder).__name__} of somebody's own, which no config describes.",
+            "Save its weights, torch.save(model.state_dict(), path), and make it anew: Autoencoder(module, shape).",
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""

@@ -152,28 +152,30 @@ def _of_function(call: Call) -> Any:
 
 def _of_module(recording: Recording, call: Call) -> Block | Step | None:
     module: Any = call.module
-    if len(set(call.inputs)) > 1:
-        return None
-    before, after = call.input_shape, call.output_shape
+    x, before, after = call.inputs[0], call.input_shape, call.output_shape
+    plain = call.args == (x,) and not call.kwargs
     found = rule_for(module)
-    plain = call.args == (call.inputs[0],) and not call.kwargs
-    if found is not None and is_itself(module, found[0]) and plain:
-        block = found[1](module, before)
-        if block is not None and not isinstance(block, Kept):
-            return Step(block, manner="kept" if block.pointwise else "exact")
-        turned, alone = (block.turned, block.alone) if block is not None else (None, False)
-    else:
-        like = None if found is None else found[1](module, before)
-        alone = like is not None and like.pointwise
-        turned = None if like is None or before == after else _like(like, module, before, after)
-    if turned is None and before != after:
+    block = None if found is None else found[1](module, before)
+    itself = found is not None and plain and is_itself(module, found[0])
+    if block is not None and itself and not isinstance(block, Kept):
+        return Step(block, manner="kept" if block.pointwise else "exact")
+    turned = _turned(block, itself, module, before, after)
+    if turned is None and (before != after or len(set(call.inputs)) > 1):
         return None
-    arguments = _arguments(module, call.inputs[0], call.args, call.kwargs, call.result)
-    if arguments is None:
-        return None
+    arguments = _arguments(module, x, call.args, call.kwargs, call.result)
+    if arguments is None:  # it needs more than its input: then it is known by its shapes
+        return turned and Step(Recorded(call.name, before, after, turned), uses=(0,))
+    alone = block is not None and block.pointwise
     settings = None if plain and call.result is None else arguments
     kept = Kept(recording.make, call.path, turned, settings, alone, call.overwrites)
-    return Step(kept.knowing(before, after), uses=(0,), manner="kept")
+    return Step(kept.knowing(before, after), uses=(0,), manner="exact" if turned is not None else "kept")
+
+
+def _turned(block: Block | None, itself: bool, module: Any, before: Shape, after: Shape) -> Block | None:
+    """The mirror of a layer that is kept as it is, if it is not its own."""
+    if isinstance(block, Kept):
+        return block.turned
+    return None if block is None or itself or before == after else _like(block, module, before, after)
 
 
 def _like(block: Block, module: Any, before: Shape, after: Shape) -> Block | None:
