@@ -23,7 +23,7 @@ test: .venv/.dev ## check everything: style, types, the built docs, tests
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/python tools/playground.py $(IF_NPM)
-	.venv/bin/mkdocs --quiet build --strict
+	.venv/bin/mkdocs build --strict
 	.venv/bin/pytest --numprocesses $(JOBS) --dist worksteal --benchmark-disable $(ARGS)
 
 coverage: .venv/.dev ## find out which backbones have a mirror; ARGS="resnet18" for a few, "--write" for the page

@@ -45,11 +45,11 @@ def told(chain, shape, axis):
     opened = (*shape[:axis], None, *shape[axis + 1 :])
     try:
         return chain.accepts(opened).axes[0]
-    except ShapeError as refused:
-        said = str(refused)
-    assert "cannot be said" in said
-    event("cannot be said")
-    return None
+    except ShapeError as error:
+        if "cannot be said" not in str(error):
+            raise
+        event("cannot be said")
+        return None
 
 
 def at(shape, axis, size):
@@ -154,15 +154,15 @@ def test_a_set_of_sizes_is_the_set_that_was_meant(few, start, step, cycle):
         return size % step in cycle if size >= start else size in few
 
     found = Sizes.of(holds, start, step)
-    expected = [size for size in range(1, 80) if holds(size)]
-    assert [size for size in range(1, 80) if size in found] == expected
+    expected = [size for size in range(1, 130) if holds(size)]
+    assert [size for size in range(1, 130) if size in found] == expected
     assert list(islice(found, 10)) == expected[:10]
     assert found.is_finite == (not any(residue < step for residue in cycle))
     for size in range(1, 40):
         assert found.at_least(size) == next((n for n in expected if n >= size), None)
     assert found == Sizes.of(holds, start + 3, step * 2)
     if found.is_all_from is not None:
-        assert expected == list(range(found.is_all_from, 80))
+        assert expected == list(range(found.is_all_from, 130))
 
 
 NEAREST = re.compile(r"input of (?:at least )?([\d×]+)(?: \(([\d×]+) for the whole chain\))?")

@@ -1,11 +1,14 @@
 """Mirrors of networks that are there already: torchvision's backbones, and what people write themselves."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from obverse import Autoencoder, MirrorError, ShapeError, lift, mirror
+from obverse import Autoencoder, ConfigError, MirrorError, ShapeError, lift, mirror
 from obverse.lifting.kept import Kept
 
 # A representative of each family, and where it is cut before its global pool
@@ -300,3 +303,114 @@ def test_so_is_a_layer():
     finally:
         del RULES[TheirPool]
         _drawn.cache_clear()
+
+
+# U-Nets --------------------------------------------------------------------------------------------------------------
+
+U_NETS = {
+    "resnet18": ("layer4", [(64, 56, 56), (64, 28, 28), (128, 14, 14), (256, 7, 7)]),
+    "resnet50": ("layer4", [(64, 56, 56), (256, 28, 28), (512, 14, 14), (1024, 7, 7)]),
+    "convnext_tiny": ("features", [(96, 28, 28), (192, 14, 14), (384, 7, 7)]),
+    "efficientnet_b0": ("features", [(16, 56, 56), (24, 28, 28), (40, 14, 14), (112, 7, 7)]),
+    "swin_t": ("features", [(96, 28, 28), (192, 14, 14), (384, 7, 7)]),
+}
+
+
+@pytest.mark.parametrize(("name", "join"), [*((name, "concat") for name in U_NETS), ("resnet18", "add")])
+def test_a_backbone_becomes_a_u_net_aligned_at_every_size(name, join):
+    until, expected = U_NETS[name]
+    model = Autoencoder(on_meta(name), (3, 112, 112), until=until, skips=join).eval()
+    for size in ((112, 112), (97, 131)):
+        around = []
+        code = model.encode(torch.empty(2, 3, *size, device="meta"), around)
+        if size == (112, 112):
+            assert [tuple(kept.shape[1:]) for kept in around] == expected
+        assert model.decoder(code, size, around).shape == (2, 3, *size)
+        assert len(around) == len(expected)
+    assert model.numbers_around == sum(c * h * w for c, h, w in expected)
+
+
+def test_a_u_net_learns_through_its_skips_and_says_what_is_missing():
+    model = Autoencoder(torchvision.models.resnet18(), (3, 64, 64), until="layer4", skips="concat").train()
+    x = torch.randn(2, 3, 64, 64)
+    reconstruction, code = model(x)
+    reconstruction.square().mean().backward()
+    assert [key for key, p in model.decoder.named_parameters() if p.grad is None] == []
+    with pytest.raises(ShapeError, match="went round the code, and none came with it"):
+        model.decode(code)
+
+
+def test_skips_may_be_named():
+    module = torchvision.models.resnet18()
+    model = Autoencoder(module, (3, 64, 64), until="layer4", skips={"relu": "add", "layer2": "concat"})
+    around = []
+    model.encode(torch.randn(2, 3, 64, 64), around)
+    assert [tuple(kept.shape[1:]) for kept in around] == [(64, 32, 32), (128, 8, 8)]
+    with pytest.raises(ShapeError, match=r"no part 'layer9'[\s\S]*layer1, layer2, layer3"):
+        Autoencoder(module, (3, 64, 64), until="layer4", skips=("layer9",))
+    with pytest.raises(ShapeError, match="neither 'concat' nor 'add'"):
+        Autoencoder(module, (3, 64, 64), until="layer4", skips="layer1")
+    # `fc` is not on the way to the code
+    with pytest.raises(ShapeError, match="no part 'fc'"):
+        Autoencoder(module, (3, 64, 64), until="layer4", skips=("fc",))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "swin_tiny_patch4_window7_224"])
+def test_what_timm_gives_as_features_skips(name):
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        module = timm.create_model(name, features_only=True)
+    size = (224, 224) if "swin" in name else (96, 128)
+    model = Autoencoder(module, (3, *size), skips="concat").eval()
+    features = module(torch.empty(2, 3, *size, device="meta"))
+    around = []
+    code = model.encode(torch.empty(2, 3, *size, device="meta"), around)
+    assert code.shape == features[-1].shape
+    assert len(around) == len(features) - 1
+    assert model(torch.empty(2, 3, *size, device="meta"))[0].shape == (2, 3, *size)
+
+
+# As any module -------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_copied_pickled_and_loaded_as_any_module():
+    torch.manual_seed(0)
+    model = Autoencoder(torchvision.models.mobilenet_v3_small(), (3, 64, 64), until="features.4", skips="add").eval()
+    x = torch.randn(2, 3, 70, 65)
+    with torch.no_grad():
+        expected, _ = model(x)
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            torch.testing.assert_close(other(x)[0], expected)
+    fresh = Autoencoder(torchvision.models.mobilenet_v3_small(), (3, 64, 64), until="features.4", skips="add").eval()
+    fresh.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(x)[0], expected)
+
+
+def test_a_model_says_what_it_is():
+    model = Autoencoder(torchvision.models.resnet18(), (3, 64, 64), until="layer2")
+    assert "3×64×64 → 128×8×8 → 3×64×64, 8,192 numbers through the code" in repr(model)
+    assert "Lifted(ResNet, until=" in str(model.plan)
+    assert "Total params" in model.summary()
+    with pytest.raises(ConfigError, match="the encoder is a ResNet of somebody's own"):
+        model.to_config()
+
+
+def test_attention_that_changes_its_shape_has_an_approximate_mirror_for_those_who_ask():
+    class Pooled(nn.Module):
+        """Attention from one learned query: what went in cannot be followed back."""
+
+        def __init__(self):
+            super().__init__()
+            self.query = nn.Parameter(torch.randn(1, 1, 8))
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            tokens = x.flatten(2).transpose(1, 2)
+            return self.attention(self.query.expand(len(x), -1, -1), tokens, tokens)[0][:, 0]
+
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), Pooled())
+    with pytest.raises(MirrorError, match="MultiheadAttention"):
+        mirror(net, (3, 9, 9))
+    decoder = mirror(net, (3, 9, 9), approximate=True)
+    assert decoder(torch.randn(2, 8)).shape == (2, 3, 9, 9)

@@ -16,6 +16,7 @@ from obverse.cli import main
 from obverse.config import AutoencoderConfig, to_config, to_json, to_toml
 from obverse.expressions import parse
 from obverse.registry import names
+from obverse.solving import solve
 
 TUTORIAL = "Conv(16, 3, stride=2, padding=1) >> ReLU() >> Conv(32, 3, stride=2, padding=1) >> ReLU() >> Conv(12, 7)"
 ENCODER = Chain(Conv(16, 3, stride=2, padding=1), ReLU(), Conv(32, 3, stride=2, padding=1), ReLU(), Conv(12, 7))
@@ -111,6 +112,72 @@ def test_solve_says_when_there_is_none(say):
     assert say("solve", "28", "0")[0] == 1
 
 
+WHOLE = {
+    ("1x28x28", "12", "--stages", "3"): ((1, 28, 28), {"code": 12, "stages": 3}),
+    ("3x64x64", "--shrink", "16", "--kernel-size", "3"): ((3, 64, 64), {"shrink": 16, "kernel_size": 3}),
+    ("1x128", "--shrink", "4", "--receptive-field", "64"): ((1, 128), {"shrink": 4, "receptive_field": 64}),
+    ("1x9x64", "8x3x16", "--channels", "5", "--most", "2"): (
+        (1, 9, 64),
+        {"code": (8, 3, 16), "channels": [5], "answers": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("arguments", WHOLE, ids=" ".join)
+def test_solve_of_whole_shapes_says_what_the_library_says_and_can_be_pasted(say, arguments):
+    shape, asked = WHOLE[arguments]
+    chains = solve(shape, **asked)
+    code, said, _ = say("solve", *arguments)
+    assert code == 0
+    assert max(map(len, said.splitlines())) <= 80
+    pasted = [re.split(r"^  \S", text, maxsplit=1, flags=re.MULTILINE)[0] for text in said.split("\n\n")]
+    assert [parse(text) for text in pasted] == chains
+    rows = json.loads(say("solve", *arguments, "--json")[1])
+    assert [parse(row["encoder"]) for row in rows] == chains
+    assert [row["steps"][-1]["receptive_field"] for row in rows] == [
+        list(chain.plan(shape).steps[-1].receptive_field) for chain in chains
+    ]
+
+
+def test_solve_goes_through_a_shape_a_stage(say):
+    shapes = ["1x28x28", "16x14x14", "32x7x7", "12x1x1"]
+    code, said, _ = say("solve", *shapes)
+    assert code == 0
+    assert " → ".join(shapes).replace("x", "×") in said
+    assert "Conv(12, 7)" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("1x27", "--shrink", "2"),
+        ("1x28x28", "16x14x14", "12x1x1", "--kernel-size", "3"),
+        ("1x64x64", "9x5x5", "--stages", "1", "--kernel-size", "2"),
+        ("1x28", "16x4x4"),
+    ],
+    ids=" ".join,
+)
+def test_what_solve_advises_can_be_typed_and_works(say, arguments):
+    code, _, complained = say("solve", *arguments)
+    assert code == 1
+    advised = re.search(r"the code ([\dx]+)", complained)
+    option = re.search(r"(--[a-z-]+) (\d+)", complained)
+    assert advised or option
+    if advised:
+        assert say("solve", arguments[0], advised[1])[0] == 0
+    if option:
+        kept = list(arguments)
+        if option[1] in kept:
+            kept[kept.index(option[1]) + 1] = option[2]
+        assert say("solve", *kept, *([] if option[1] in kept else option.groups()))[0] == 0
+
+
+def test_a_plan_in_markdown_is_the_plans(say):
+    said = say("plan", TUTORIAL, "1x28x28", "--markdown", "--mirror")[1]
+    decoder = mirror(ENCODER, (1, 28, 28)).plan((12, 1, 1))
+    assert said == f"{ENCODER.plan((1, 28, 28)).markdown()}\n\n{decoder.markdown()}\n"
+
+
 def test_blocks_lists_them_all_in_80_columns(say):
     code, said, _ = say("blocks")
     assert code == 0
@@ -197,7 +264,17 @@ MISTAKES = {
     ("mirror", TUTORIAL, "1x28x28", "--upsampling", "resized"): (2, "Did you mean resize?"),
     ("draw", TUTORIAL, "1x28x28", "-o", "x.jpg"): (2, "ends in .svg, .png or .pdf"),
     ("draw", TUTORIAL, "1x28x28", "-o", "/not/there/x.svg"): (2, "cannot be written"),
-    ("solve", "28", "x"): (2, "invalid int value"),
+    ("solve", "28", "x"): (2, "'x' is no shape"),
+    ("solve", "28"): (2, "Write them as in 28 14"),
+    ("solve", "28", "1x14"): (2, "Write it as in 1x28x28"),
+    ("solve", "28", "14", "--stages", "2"): (2, "--stages is for a whole shape"),
+    ("solve", "28", "14", "--most", "0"): (2, "0 is below 1"),
+    ("solve", "1x28x28"): (1, "Give --shrink 4"),
+    ("solve", "1x28x28", "12", "--strides", "2"): (2, "--strides is for sizes along one axis"),
+    ("solve", "1x28x28", "12", "--kernel-sizes", "3,5"): (2, "--kernel-size 3"),
+    ("solve", "1x28x28", "8x9x9", "8x4x4", "--stages", "2"): (2, "every stage is given"),
+    ("solve", "1x28x28", "12x3"): (1, "Give the code 12x1x1"),
+    ("plan", TUTORIAL, "1x28x28", "--json", "--markdown"): (2, "not allowed with"),
     ("solve", "28", "14", "--strides", "a"): (2, "--strides"),
     ("blocks", "Convv"): (2, "Did you mean 'Conv'"),
     ("check", "obverse.Conv"): (2, "Write it as in package.module:Block"),
@@ -239,6 +316,8 @@ def test_what_is_refused_is_refused_by_the_mirror_as_well(say):
         ("mirror", TUTORIAL, "1x28x28", "--torch"),
         ("draw", TUTORIAL, "1x28x28", "-o", "x.svg"),
         ("solve", "28", "14"),
+        ("solve", "1x28x28", "12"),
+        ("plan", TUTORIAL, "1x28x28", "--markdown"),
         ("blocks",),
         ("blocks", "Conv"),
     ],

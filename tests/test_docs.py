@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import pydoc
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -82,6 +83,24 @@ def test_an_excuse_is_for_the_block_right_below_it(blocks: Callable[[str], list[
 def test_a_public_name_stands_on_exactly_one_page_of_the_reference(name: str) -> None:
     said = Counter(re.findall(r"^::: (\S+)$", "\n".join(page.read_text() for page in PAGES), re.MULTILINE))
     assert said[name] == 1, f"put `::: {name}` on one page under docs/api"
+
+
+NAMED = re.findall(r"^::: (\S+)$", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
+SHOWN_TOGETHER = "obverse.testing.checks.check_"
+"""One doctest above all of them shows what a check does; each by itself would show nothing more."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if not name.startswith(SHOWN_TOGETHER)])
+def test_a_public_name_is_there_and_shows_what_it_does(name: str) -> None:
+    thing = pydoc.locate(name)
+    assert thing is not None, "no such name"
+    if inspect.isclass(thing) or inspect.isfunction(thing):
+        assert re.search(r">>> |```python", thing.__doc__ or ""), f"give {name} a doctest"
+
+
+def test_the_map_draws_no_room_that_is_not_there() -> None:
+    there = {path.stem for path in (ROOT / "src/obverse").iterdir()}
+    assert [room for room in rooms() if room.removeprefix("obverse.") not in there] == []
 
 
 def test_the_readme_counts_right() -> None:

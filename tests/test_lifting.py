@@ -4,11 +4,17 @@ import inspect
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from obverse import MirrorError, lift, mirror
+import obverse
+from obverse import Chain, MirrorError, ShapeError, lift, mirror
 from obverse import __all__ as public
 from obverse.lifting.kept import Kept
+from obverse.lifting.lifted import GROUP
+from obverse.lifting.rules_of_modules import RULES
+from obverse.plugins import Plugin, PluginWarning
 
 # Every layer of torch.nn ---------------------------------------------------------------------------------------------
 
@@ -152,7 +158,7 @@ def test_a_lifted_layer_gives_the_layers_numbers(name):
     torch.testing.assert_close(with_weights_of(block.build(shape), module)(x), expected)
 
 
-@pytest.mark.parametrize("name", LAYERS.keys() - WITHOUT_MIRROR)
+@pytest.mark.parametrize("name", sorted(LAYERS.keys() - WITHOUT_MIRROR))
 def test_and_its_mirror_restores_the_shape(name):
     module, shape = LAYERS[name]
     decoder = mirror(module, shape)
@@ -175,3 +181,140 @@ def test_a_layer_that_is_lifted_has_the_block_of_its_name():
         block = lift(*LAYERS[name])
         stem = name if name in public else name.rstrip("123d")
         assert type(block).__name__ in (stem, "Pointwise") or isinstance(block, Kept), name
+
+
+# Sequences of layers -------------------------------------------------------------------------------------------------
+
+
+def layers_at(shape):
+    """Layers that take a shape of C×H×W, or of F."""
+    channels = shape[0]
+    plain = [st.just(nn.ReLU()), st.just(nn.Tanh()), st.just(nn.Identity()), st.just(nn.Dropout(0.1))]
+    if len(shape) == 1:
+        return st.one_of(*plain, st.builds(nn.Linear, st.just(channels), st.integers(1, 6), bias=st.booleans()))
+    least = min(shape[1:])
+    conv = st.builds(
+        nn.Conv2d,
+        st.just(channels),
+        st.integers(1, 5),
+        st.integers(1, min(least, 3)),
+        stride=st.integers(1, 3),
+        padding=st.integers(0, 2),
+        bias=st.booleans(),
+    )
+    options = [*plain, conv, st.just(nn.BatchNorm2d(channels)), st.just(nn.PReLU(channels)), st.just(nn.Flatten())]
+    options.append(
+        st.builds(nn.ConvTranspose2d, st.just(channels), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
+    )
+    if least >= 3:
+        options.append(st.builds(nn.MaxPool2d, st.integers(2, 3), st.integers(1, 3), ceil_mode=st.booleans()))
+        options.append(st.builds(nn.AvgPool2d, st.integers(2, 3), st.integers(1, 3), ceil_mode=st.booleans()))
+    return st.one_of(*options)
+
+
+@st.composite
+def sequences(draw):
+    """A `Sequential` of up to seven layers, some in sequences of their own, and a shape that it takes."""
+    shape = draw(st.tuples(st.integers(1, 4), st.integers(5, 12), st.integers(5, 12)))
+    layers, at = [], shape
+    for _ in range(draw(st.integers(1, 7))):
+        layer = draw(layers_at(at))
+        after = tuple(layer.eval()(torch.zeros(1, *at)).shape[1:])
+        if len(after) > 1 and max(after[1:]) > 40:
+            break
+        layers.append(nn.Sequential(layer) if draw(st.booleans()) else layer)
+        at = after
+    return nn.Sequential(*layers), shape
+
+
+@given(sequences())
+def test_a_sequence_becomes_a_chain_that_gives_its_numbers_and_pastes_back(drawn):
+    module, shape = drawn
+    chain = lift(module, shape)
+    assert isinstance(chain, Chain) or len(module) == 0
+    built = with_weights_of(chain.build(shape), module)
+    x = torch.randn(2, *shape)
+    torch.testing.assert_close(built(x), module.eval()(x))
+    if not any(isinstance(part, nn.PReLU) for part in module.modules()):
+        assert eval(repr(chain), {name: getattr(obverse, name) for name in public}) == chain
+
+
+@given(sequences())
+def test_the_mirror_of_a_sequence_restores_its_input(drawn):
+    module, shape = drawn
+    code = module.eval()(torch.randn(2, *shape))
+    assert mirror(module, shape).eval()(code).shape == (2, *shape)
+
+
+def test_a_sequence_with_a_strange_module_inside_is_a_chain_around_a_graph():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv(x)
+
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), Twice(), nn.ReLU())
+    chain = lift(module, (3, 9, 10))
+    assert [type(block).__name__ for block in chain] == ["Conv", "Lifted", "ReLU"]
+    x = torch.randn(2, 3, 9, 10)
+    torch.testing.assert_close(with_weights_of(chain.build((3, 9, 10)), module)(x), module(x))
+    assert mirror(module, (3, 9, 10))(module(x)).shape == x.shape
+
+
+def test_a_layer_with_a_forward_of_its_own_is_kept_and_mirrored_as_its_kind():
+    class SameConv(nn.Conv2d):
+        """Padded as TensorFlow does: by an amount that depends on the size."""
+
+        def forward(self, x):
+            pads = [max(-(-n // 2) - 1, 0) * 2 + 3 - n for n in x.shape[:1:-1]]
+            return super().forward(nn.functional.pad(x, [p for pad in pads for p in (pad // 2, pad - pad // 2)]))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = SameConv(3, 4, 3, 2)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    decoder = mirror(Net(), (3, 9, 10))
+    for size in ((9, 10), (8, 8), (11, 6)):
+        code = Net()(torch.randn(2, 3, *size))
+        assert decoder(code, size=size).shape == (2, 3, *size)
+
+
+def test_only_a_module_or_a_block_has_a_mirror():
+    with pytest.raises(ShapeError, match="int is no block"):
+        mirror(3, (1, 28, 28))
+
+
+# Rules of other packages ---------------------------------------------------------------------------------------------
+
+
+class Halved(nn.Module):
+    """A layer of somebody's package."""
+
+    def forward(self, x):
+        return x[..., ::2].cumsum(-1)
+
+
+def test_a_package_brings_its_rules_and_a_broken_one_breaks_nothing(monkeypatch):
+    def rules(lift):
+        lift.register(Halved)(lambda module, shape: lift.kept(module, obverse.Upsample(size=tuple(shape[1:]))))
+
+    def broken(lift):
+        raise OSError("no such file")
+
+    import obverse.plugins
+
+    found = {Plugin("a", "a:rules", "a-package", "1"): rules, Plugin("b", "b:rules", "b-package", "1"): broken}
+    monkeypatch.setattr(obverse.plugins.Group, "plugins", lambda group: tuple(found) if group is GROUP else ())
+    monkeypatch.setattr(obverse.plugins, "_imported", lambda value: found[next(p for p in found if p.value == value)])
+    try:
+        with pytest.warns(PluginWarning, match=r"'b' .*b-package 1 is left out: OSError: no such file"):
+            decoder = mirror(nn.Sequential(nn.Conv1d(3, 4, 3), Halved()), (3, 12))
+        assert decoder(torch.randn(2, 4, 5)).shape == (2, 3, 12)
+    finally:
+        RULES.pop(Halved, None)

@@ -40,12 +40,18 @@ from obverse import (
     Unflatten,
     Upsample,
 )
+from obverse.graph import Copy, Graph, Node, Sum
 from obverse.registry import BUILT_IN, block_class
 from running import called, launched
 
 SHAPE = (4, 8, 6)
 SAID = {
     "Chain": Chain(Conv(4, 3, padding=1), ReLU()),
+    "Graph": Graph(
+        Node("fan", Copy(2), (0,), (1, 2)),
+        Node("body", Conv(4, 3, padding=1), (1,), (3,)),
+        Node("join", Sum(2), (3, 2), (4,)),
+    ),
     "Conv": Conv(6, 3, stride=2, padding=1),
     "ConvTranspose": ConvTranspose(6, 3, stride=2, padding=1, output_padding=1),
     "ResizeConv": ResizeConv(6, 3, stride=2, padding=1),
@@ -318,6 +324,7 @@ KEYS = {
     "GroupNorm": ["0.weight", "0.bias"],
     "LayerNorm": ["0.weight", "0.bias"],
     "RMSNorm": ["0.weight"],
+    "Graph": ["0.body.weight", "0.body.bias"],
     "Chain": ["0.0.weight", "0.0.bias"],
     "Residual": ["0.body.0.weight", "0.body.0.bias"],
     "Parallel": ["0.0.weight", "0.0.bias", "0.1.weight", "0.1.bias"],

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import zipfile
 from functools import partial
@@ -30,22 +28,6 @@ missing = [what for what, there in (("Chromium", CHROMIUM), ("the runtime (npm)"
 needs_browser = pytest.mark.skipif(
     bool(missing) and not os.environ.get("CI"), reason=f"without {' and '.join(missing)} no page can be tried"
 )
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """The built docs: those that `make test` has just built, or built anew."""
-    built = ROOT / "site"
-    files = [path.relative_to(PAGE) for path in PAGE.rglob("*") if path.is_file() and path.suffix != ".md"]
-    here = built / "playground"
-    fresh = (here / "index.html").is_file() and all(
-        (here / file).is_file() and (here / file).read_bytes() == (PAGE / file).read_bytes() for file in files
-    )
-    if not fresh or (here / "index.html").stat().st_mtime < (PAGE / "index.md").stat().st_mtime:
-        built = tmp_path_factory.mktemp("site")
-        command = [sys.executable, "-m", "mkdocs", "--quiet", "build", "--site-dir", built]
-        subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
-    return built
 
 
 class Quiet(SimpleHTTPRequestHandler):

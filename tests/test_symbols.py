@@ -55,12 +55,9 @@ def test_formulas_agree_with_numbers(drawn):
     assume(outcome(chain.output_shape, shape) is not None)
     try:
         formulas, numbers = chain.plan(letters), chain.plan(shape)
-    except ShapeError as refused:
-        said = str(refused)
-    else:
-        said = ""
-    if said:
-        assert "no formula of whole numbers" in said
+    except ShapeError as error:
+        if "no formula of whole numbers" not in str(error):
+            raise
         event("no formula")
         return
     values = {symbol(letter): size for letter, size in zip(letters[1:], shape[1:], strict=True)}

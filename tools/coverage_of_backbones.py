@@ -66,22 +66,31 @@ def measured(name: str, model: nn.Module, shapes: Sequence[Shape], until: str, a
         decoder = mirror(model, shapes[0], until=until, approximate=approximate).eval()
         if isinstance(block, Lifted):
             result.manners = Counter(manner for _, manner in block.drawing(shapes[0]).manners.values())
-    except ObverseError as error:
-        result.sizes[shapes[0]], result.trouble = "no", " ".join(str(error).split("\n")[0].split())
+    except Exception as error:  # whatever it is, the other models are still of interest
+        result.sizes[shapes[0]], result.trouble = "no", said_by(error)
         return result
     for shape in shapes:
         try:
             code = block.output_shape(shape)
-        except ObverseError:
+            if not isinstance(block, Lifted):  # which was run; a chain only counts
+                with torch.no_grad():
+                    model(torch.empty(2, *shape, device="meta"))
+        except (ObverseError, RuntimeError):
             result.sizes[shape] = "–"  # the encoder itself refuses it
             continue
         try:
             with torch.no_grad():
                 restored = decoder(torch.empty(2, *code, device="meta"), size=shape[1:])
             result.sizes[shape] = "yes" if restored.shape == (2, *shape) else shape_text(restored.shape[1:])
-        except ObverseError as error:
-            result.sizes[shape], result.trouble = "no", " ".join(str(error).split("\n")[0].split())
+        except Exception as error:
+            result.sizes[shape], result.trouble = "no", said_by(error)
     return result
+
+
+def said_by(error: Exception) -> str:
+    """The first line of an error, named if it is not ours."""
+    line = " ".join(str(error).split("\n")[0].split())
+    return line if isinstance(error, ObverseError) else f"{type(error).__name__}: {line}"
 
 
 def before_pool(model: nn.Module) -> str:

@@ -50,12 +50,18 @@ from obverse import (
 )
 from obverse.blocks.pooling import NearestUnpool
 from obverse.exporting import export, free_sizes
+from obverse.graph import Copy, Graph, Node, Sum
 from obverse.registry import BUILT_IN, block_class
 
 PAGE = Path(__file__).parents[1] / "docs/export.md"
 SHAPE = (4, 12, 10)
 SAID: dict[str, Block] = {
     "Chain": Chain(Conv(4, 3, padding=1), ReLU()),
+    "Graph": Graph(
+        Node("fan", Copy(2), (0,), (1, 2)),
+        Node("body", Conv(4, 3, padding=1), (1,), (3,)),
+        Node("join", Sum(2), (3, 2), (4,)),
+    ),
     "Conv": Conv(6, 3, stride=2, padding=1),
     "ConvTranspose": ConvTranspose(6, 3, stride=2, padding=1, output_padding=1),
     "ResizeConv": ResizeConv(6, 3, stride=2, padding=1),

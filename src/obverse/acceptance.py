@@ -18,6 +18,11 @@ __all__ = ["Acceptance", "AxisSizes", "accepts", "nearest_taken"]
 class AxisSizes:
     """What a block takes along one axis.
 
+    >>> from obverse import Chain, Conv
+    >>> (along,) = Chain(Conv(4, 5, stride=2)).accepts((1, None)).axes
+    >>> print(along.accepted, along.without_remainder, sep="; ")
+    n ≥ 5; n ≡ 1 mod 2, n ≥ 5
+
     Attributes:
         axis: which one, the channels being 0.
         accepted: the sizes that it takes.

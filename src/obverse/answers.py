@@ -20,7 +20,16 @@ from obverse.plan import Plan
 from obverse.rewrite import with_upsampling
 from obverse.shapes import Shape, as_shape
 
-__all__ = ["answer", "answer_text", "mirror_data", "obverse_code", "plan_data", "read_shape", "sizes_data"]
+__all__ = [
+    "answer",
+    "answer_text",
+    "expression",
+    "mirror_data",
+    "obverse_code",
+    "plan_data",
+    "read_shape",
+    "sizes_data",
+]
 
 
 def read_shape(text: str) -> Shape:
@@ -125,6 +134,16 @@ def chain_text(block: Block) -> str:
     if not isinstance(block, Chain):
         return repr(block)
     return "\n".join(["Chain(", *[f"    {inner!r}," for inner in block], ")"])
+
+
+def expression(block: Block) -> str:
+    """A block as `parse` and the command line read it: a chain's blocks joined by `>>`.
+
+    >>> from obverse import Conv, ReLU
+    >>> expression(Chain(Conv(16, 3), Chain(Conv(8, 3), ReLU())))
+    'Conv(16, 3) >> Conv(8, 3) >> ReLU()'
+    """
+    return " >> ".join(repr(each) for _, each in block.links) if isinstance(block, Chain) else repr(block)
 
 
 def answer(encoder: Block, shape: Shape, upsampling: Style = "transpose") -> dict[str, Any]:

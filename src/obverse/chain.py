@@ -118,6 +118,12 @@ class Chain(Block):
     def output_shape(self, shape: Shape) -> Shape:
         return self.shapes(shape)[-1]
 
+    def _repr_html_(self) -> str | None:
+        """The chain at an example's shape, as a picture and a table, for notebooks."""
+        from obverse.sketches import example_of  # which stands on plans
+
+        return example_of(self)
+
     def mirror(self, shape: Shape) -> Chain:
         runs: list[list[Block]] = []
         inside = False  # a run of pointwise blocks; any other block stands alone

@@ -11,21 +11,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from textwrap import fill, wrap
 from typing import Any, NoReturn
 
 from obverse import answers
 from obverse.block import Block
+from obverse.chain import Chain
 from obverse.decoder import mirror
-from obverse.errors import ConfigError, ObverseError, RegistryError
+from obverse.errors import ConfigError, ObverseError, RegistryError, ShapeError
 from obverse.expressions import parse
 from obverse.plan import WIDTH, Plan
 from obverse.rewrite import with_upsampling
-from obverse.shapes import Shape
+from obverse.shapes import Shape, shape_text
 
 __all__ = ["main", "parser"]
 
@@ -38,6 +41,7 @@ examples:
   obverse mirror "Conv(16, 3, stride=2)" 1x28x28 --torch > model.py
   obverse draw encoder.toml 1x28x28 -o hourglass.svg
   obverse solve 28 14 --kernel-sizes 3,5
+  obverse solve 1x28x28 12 --stages 3
   obverse check mypackage.blocks:Wavelet
 
 An encoder is an expression in quotes, a config file, or - for what comes in by
@@ -128,7 +132,10 @@ def parser() -> argparse.ArgumentParser:
             out.complete = _FILES  # type: ignore[attr-defined]
             command.add_argument("--theme", choices=["light", "dark"], default="light", help="of a .png or .pdf")
         else:
-            command.add_argument("--json", action="store_true", help="plain data, for programs")
+            formats = command.add_mutually_exclusive_group()
+            formats.add_argument("--json", action="store_true", help="plain data, for programs")
+            if name == "plan":
+                formats.add_argument("--markdown", action="store_true", help="a table for a page in Markdown")
         style = ["transpose", "resize", "subpixel"]
         command.add_argument(
             "--upsampling", choices=style, default="transpose", help="how the mirror makes sizes larger"
@@ -161,15 +168,44 @@ def _command(commands: Any, name: str, answer: Any, said: str) -> argparse.Argum
     return command
 
 
+ALONG_AN_AXIS = {"kernel_sizes": "1 to 7", "strides": "1 to 4", "paddings": "up to half the kernel", "dilations": "1"}
+"""What a search along one axis may be bounded by, and what it is bounded by if nothing is said."""
+
+OF_STAGES = {
+    "stages": "how many convolutions",
+    "shrink": "by how much every axis gets smaller, in place of a code",
+    "receptive_field": "cells of the input that a cell of the code sees at least",
+}
+"""What may be asked of a chain of convolutions."""
+
+
 def _add_solve(commands: Any) -> None:
-    solve = _command(commands, "solve", _solve, "the convolutions that take one size to another, along an axis")
-    solve.add_argument("input_size", type=int, help="cells that go in")
-    solve.add_argument("output_size", type=int, help="cells that shall come out")
-    for name, default in (("kernel-sizes", "1 to 7"), ("strides", "1 to 4"), ("paddings", "up to half the kernel")):
-        solve.add_argument(f"--{name}", type=_numbers, help=f"to try, as in 3,5 or 1-7 ({default})")
-    solve.add_argument("--dilations", type=_numbers, default=[1], help="to try (1)")
-    solve.add_argument("--most", type=int, default=12, help="how many to show, plainest first (12)")
+    solve = _command(
+        commands, "solve", _solve, "the convolutions that take one size to another, or one shape to another"
+    )
+    solve.add_argument("input", help="cells that go in, along one axis: 28; or a whole shape: 1x28x28")
+    solve.add_argument(
+        "output", nargs="*", help="cells that shall come out; of a shape the code: 12, or 16x7x7; or a shape a stage"
+    )
+    for name, default in ALONG_AN_AXIS.items():
+        names = [_option(name), *(["--kernel-size"] if name == "kernel_sizes" else [])]
+        solve.add_argument(*names, type=_numbers, help=f"to try, as in 3,5 or 1-7 ({default})")
+    for name, said in OF_STAGES.items():
+        solve.add_argument(_option(name), type=int, help=f"of a whole shape: {said}")
+    solve.add_argument("--channels", type=_numbers, help="of a whole shape: after each stage, as in 16,32,64")
+    solve.add_argument("--most", type=_at_least_one, help="how many to show, plainest first (12; of a whole shape 5)")
     solve.add_argument("--json", action="store_true", help="plain data, for programs")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
 
 
 def _numbers(text: str) -> list[int]:
@@ -267,10 +303,11 @@ def _plan(asked: argparse.Namespace) -> int:
         data = answers.plan_data(plan)
         _say_json(data | ({"mirror": answers.mirror_data(encoder, shape, asked.upsampling)} if asked.mirror else {}))
         return 0
-    _say_plan(plan)
+    say = _say_markdown if asked.markdown else _say_plan
+    say(plan)
     if asked.mirror:
         _say("")
-        _say_plan(Plan.of(mirror(encoder, shape, upsampling=asked.upsampling), plan.output_shape))
+        say(Plan.of(mirror(encoder, shape, upsampling=asked.upsampling), plan.output_shape))
     return 0
 
 
@@ -319,21 +356,103 @@ def _draw(asked: argparse.Namespace) -> int:
 
 
 def _solve(asked: argparse.Namespace) -> int:
+    numbers = [asked.input, *asked.output]
+    if all(re.fullmatch(r"-?\d+", number, re.ASCII) for number in numbers):
+        _refuse_options(asked, [*OF_STAGES, "channels"], f"a whole shape, such as 1x{asked.input}x{asked.input}")
+        if len(numbers) != 2:
+            raise UnreadableError(
+                "along one axis there are two sizes.\nWrite them as in 28 14, or a shape as in 1x28x28 12."
+            )
+        return _solve_axis(asked, *map(int, numbers))
+    _refuse_options(asked, ["strides", "paddings", "dilations"], "sizes along one axis, such as 28 14")
+    try:
+        chains = _chains(asked)
+    except ShapeError as error:  # whose advice is for those who write Python
+        raise ShapeError(error.reason, _as_typed(error.repair)) from None
+    plans = [Plan.of(chain, answers.read_shape(asked.input)) for chain in chains]
+    if asked.json:
+        _say_json([{"encoder": answers.expression(plan.chain), **answers.plan_data(plan)} for plan in plans])
+    else:
+        _say("\n\n".join(map(_solution, plans)))
+    return 0
+
+
+def _refuse_options(asked: argparse.Namespace, names: Iterable[str], what: str) -> None:
+    given = next((name for name in names if getattr(asked, name) is not None), None)
+    if given:
+        raise UnreadableError(f"{_option(given)} is for {what}.")
+
+
+def _solve_axis(asked: argparse.Namespace, before: int, after: int) -> int:
     from obverse.arithmetic import remainder, solve_conv
 
-    bounds = {name: getattr(asked, name) for name in ("kernel_sizes", "strides", "paddings", "dilations")}
-    given = {name: numbers for name, numbers in bounds.items() if numbers is not None}
-    found = solve_conv(asked.input_size, asked.output_size, **given)
-    rows = [{**each._asdict(), "remainder": remainder(asked.input_size, *each)} for each in found]
+    given = {name: getattr(asked, name) for name in ALONG_AN_AXIS if getattr(asked, name) is not None}
+    found = solve_conv(before, after, **given)
+    rows = [{**each._asdict(), "remainder": remainder(before, *each)} for each in found]
+    most = 12 if asked.most is None else asked.most
     if asked.json:
         _say_json(rows)
     elif rows:
-        _say_table(list(rows[0]), [[str(number) for number in row.values()] for row in rows[: asked.most]])
-        if len(rows) > asked.most:
-            _say(f"{len(rows) - asked.most} more; --most {len(rows)} shows all.")
+        _say_table(list(rows[0]), [[str(number) for number in row.values()] for row in rows[:most]])
+        if len(rows) > most:
+            _say(f"{len(rows) - most} more; --most {len(rows)} shows all.")
     else:
-        _say(f"no convolution within these bounds takes {asked.input_size} to {asked.output_size}.", sys.stderr)
+        _say(f"no convolution within these bounds takes {before} to {after}.", sys.stderr)
     return 0 if rows else REFUSED
+
+
+def _chains(asked: argparse.Namespace) -> list[Chain]:
+    """The encoders that do what is asked of whole shapes."""
+    from obverse.solving import from_shapes, solve
+
+    try:
+        first, *rest = [
+            int(text) if text.isdecimal() else answers.read_shape(text) for text in (asked.input, *asked.output)
+        ]
+    except ObverseError as error:
+        raise UnreadableError(str(error)) from None
+    if isinstance(first, int):
+        raise UnreadableError(f"{first} is no shape to begin with.\nWrite it as in 1x{first}x{first}.")
+    kernels = asked.kernel_sizes or []
+    if len(kernels) > 1:
+        raise UnreadableError("of a whole shape all kernels are alike.\nGive one, as in --kernel-size 3.")
+    kernel = kernels[0] if kernels else None
+    if len(rest) > 1:
+        _refuse_options(asked, [*OF_STAGES, "channels"], "a shape and a code, and here every stage is given")
+        return [
+            from_shapes([first, *[(each,) if isinstance(each, int) else each for each in rest]], kernel_size=kernel)
+        ]
+    options = {name: getattr(asked, name) for name in ("stages", "shrink", "channels")}
+    sees, most = asked.receptive_field, asked.most
+    return solve(
+        first,
+        rest[0] if rest else None,
+        kernel_size=kernel,
+        receptive_field=1 if sees is None else sees,
+        answers=5 if most is None else most,
+        **options,
+    )
+
+
+def _as_typed(advice: str) -> str:
+    """Advice as one follows it here.
+
+    >>> _as_typed("Give an input of 28, or code=(16, 14), or kernel_size=3.")
+    'Give an input of 28, or the code 16x14, or --kernel-size 3.'
+    """
+    advice = re.sub(r"code=\(([\d, ]+)\)", lambda found: f"the code {found[1].replace(', ', 'x')}", advice)
+    return re.sub(r"\b([a-z_]+)=(\d+)", lambda found: f"{_option(found[1])} {found[2]}", advice)
+
+
+def _solution(plan: Plan) -> str:
+    """An encoder to paste behind `obverse plan`, and under it what it does."""
+    code = plan.steps[-1]
+    layers = [step for step in plan.steps if not step.block.pointwise]
+    path = " → ".join(shape_text(shape) for shape in (plan.input_shape, *[step.output_shape for step in layers]))
+    told = f"sees {shape_text(code.receptive_field)}, {plan.parameters:,} parameters"
+    encoder = fill(answers.expression(plan.chain).replace(", ", ",\0"), WIDTH, break_long_words=False)
+    lines = [line for text in (path, told) for line in wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")]
+    return "\n".join([encoder.replace("\0", " "), *lines])
 
 
 def _blocks(asked: argparse.Namespace) -> int:
@@ -429,6 +548,10 @@ def _console() -> Any:
         return None
     console.width = min(console.width, WIDTH)
     return console
+
+
+def _say_markdown(plan: Plan) -> None:
+    _say(plan.markdown())
 
 
 def _say_plan(plan: Plan) -> None:

@@ -72,6 +72,7 @@ class AutoencoderConfig:
         skips: `"concat"`, `"add"`, places, or how at each place.
         tied: whether the decoder uses the encoder's weights.
         upsampling: the style of the whole model.
+        literal: whether the decoder is the mirror and no more; see `Autoencoder`.
     """
 
     encoder: Block
@@ -80,6 +81,7 @@ class AutoencoderConfig:
     skips: Literal["concat", "add"] | tuple[str, ...] | dict[str, str] | None = None
     tied: bool = False
     upsampling: Style = "transpose"
+    literal: bool = True
 
     @classmethod
     def read(cls, config: Mapping[str, Any], plugins: Plugins = None) -> AutoencoderConfig:
@@ -104,7 +106,7 @@ class AutoencoderConfig:
         shape = as_shape(self.input_shape)
         chain = with_skips(_chain(self.encoder), shape, self.skips)
         styled = _chain(with_upsampling(chain, shape, self.upsampling))
-        decoder = _chain(mirror(styled, shape))
+        decoder = _chain(mirror(styled, shape, literal=self.literal))
         whole = Chain(styled, decoder) if self.output is None else Chain(styled, decoder, self.output)
         pairs = counterparts(chain, decoder, shape) if self.tied else ()
         return Plan.of(whole, shape, [f"1.{place}.weight" for _, place in pairs]).parameters

@@ -14,6 +14,7 @@ from obverse.blocks.pointwise import Identity
 from obverse.chain import Chain
 from obverse.errors import ShapeError
 from obverse.graph import Graph, Node
+from obverse.habits import learnable
 from obverse.rewrite import with_upsampling
 from obverse.shapes import Shape, as_shape
 
@@ -24,7 +25,7 @@ __all__ = ["counterparts", "mirror"]
 
 
 @overload
-def mirror(block: Block, input_shape: Shape, *, upsampling: Style = ...) -> Block: ...
+def mirror(block: Block, input_shape: Shape, *, upsampling: Style = ..., literal: bool = ...) -> Block: ...
 @overload
 def mirror(
     block: nn.Module,
@@ -33,6 +34,7 @@ def mirror(
     upsampling: Style = ...,
     until: str | nn.Module | None = ...,
     approximate: bool = ...,
+    literal: bool = ...,
 ) -> nn.Module: ...
 def mirror(
     block: Block | nn.Module,
@@ -41,6 +43,7 @@ def mirror(
     upsampling: Style = "transpose",
     until: str | nn.Module | None = None,
     approximate: bool = False,
+    literal: bool = True,
 ) -> Block | nn.Module:
     """The decoder of an encoder: the block that takes its output back to `input_shape`.
 
@@ -66,6 +69,8 @@ def mirror(
             says its own, `Conv(..., upsampling="resize")`, keeps it.
         until: of a module the part whose output is the code, by its path or itself.
         approximate: of a module, whether a step without an exact mirror may be followed along its main path only.
+        literal: whether it is the mirror and no more. Otherwise it has what helps a decoder to learn, in place of what
+            does not: see `obverse.habits.learnable`.
 
     >>> mirror(Chain(Conv(8, 3, stride=2, padding=1), ReLU(), Conv(16, 3)), (1, 28, 28), upsampling="subpixel")
     Chain(ConvTranspose(8, 3), ReLU(), SubpixelConv(1, 3, stride=2, padding=1, output_padding=1))
@@ -80,8 +85,11 @@ def mirror(
             Chain(as_block)  # which refuses what is no block
         from obverse.lifting.model import decoder_of_module
 
-        return decoder_of_module(block, shape, until=until, approximate=approximate, upsampling=upsampling)
+        return decoder_of_module(
+            block, shape, until=until, approximate=approximate, upsampling=upsampling, literal=literal
+        )
     block = with_upsampling(block, shape, upsampling)
+    block = block if literal else learnable(block, shape)
     chain = block if isinstance(block, Chain) else Chain(block)
     stripped = _without_ends(chain.mirror(shape))
     stripped = stripped and _with_open_ends(stripped)

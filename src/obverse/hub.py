@@ -86,6 +86,14 @@ def load(
 ) -> Model:
     """The model in a folder or a repository, in evaluation mode.
 
+    >>> import tempfile
+    >>> from obverse import Autoencoder, Chain, Conv
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Autoencoder(Chain(Conv(4, 3, stride=2)), (1, 28, 28)), folder)
+    ...     model = load(Autoencoder, folder)
+    >>> model.code_shape, model.training
+    ((4, 13, 13), False)
+
     Args:
         kind: `Autoencoder`.
         folder: a folder, or the name of a repository on the Hugging Face Hub, `"somebody/something"`.
@@ -112,6 +120,19 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     They have the same names and shapes as a composed model's, so a file of either serves the other.
 
+    >>> import tempfile
+    >>> from obverse import Autoencoder, Chain, Conv
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Autoencoder(Chain(Conv(4, 3)), (1, 28, 28)), folder)
+    ...     load_weights(Autoencoder(Chain(Conv(5, 3)), (1, 28, 28)), f"{folder}/model.safetensors")
+    Traceback (most recent call last):
+        ...
+    obverse.errors.ConfigError: model.safetensors holds the weights of another model; 3 of them differ:
+      encoder.0.weight: the file has 4×1×3×3, the model 5×1×3×3
+      encoder.0.bias: the file has 4, the model 5
+      decoder.0.weight: the file has 4×1×3×3, the model 5×1×3×3
+    Load it into the model that it was saved from, or compose that one.
+
     Args:
         model: any module; it changes only if the whole file fits.
         path: a file that safetensors wrote.
@@ -124,6 +145,10 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
 def push(model: Autoencoder, repo_id: str, **options: Any) -> str:
     """Save a model to a repository of the Hugging Face Hub, by huggingface_hub's own means.
+
+    >>> from obverse import Autoencoder, Chain, Conv
+    >>> model = Autoencoder(Chain(Conv(4, 3)), (1, 28, 28))
+    >>> push(model, "somebody/digits", private=True)    # doctest: +SKIP
 
     Args:
         model: an `Autoencoder`.

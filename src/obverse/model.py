@@ -24,6 +24,7 @@ from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
 from obverse.rewrite import Skips, with_skips, with_upsampling
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
+from obverse.sketches import page
 from obverse.solving import from_shapes
 from obverse.starts import start
 from obverse.tying import tie
@@ -73,6 +74,10 @@ class Encoder(Steps):
     def plan(self) -> Plan:
         """The chain held against the planned input shape."""
         return Plan.of(self.block, self.input_shape)
+
+    def _repr_html_(self) -> str:
+        """Its plan, for notebooks."""
+        return page(self.plan)
 
     def forward(self, x: Tensor, at: Any = None, around: Around | None = None) -> Tensor:
         """The code of a batch; what goes round it is appended to `around`, if given."""
@@ -180,6 +185,8 @@ class Decoder(Steps):
         input_shape: `(C, *spatial)`, what goes into the encoder and shall come out here.
         output: a block to end with, such as `Sigmoid()` for pixels between 0 and 1.
         upsampling: how the mirrors of strided convolutions make sizes larger, as in `mirror`.
+        literal: whether it is the mirror as the shapes ask for it. `False` adds what makes a mirror learn: norms in
+            front of activations that have none, poolings taken back by layers that learn, and weights that start well.
         device: where the parameters are made.
         dtype: of the parameters.
 
@@ -221,6 +228,10 @@ class Decoder(Steps):
     def plan(self) -> Plan:
         """The mirror held against the planned shape of the code."""
         return Plan.of(self.block, self.input_shape, self.borrowed)
+
+    def _repr_html_(self) -> str:
+        """Its plan, for notebooks."""
+        return page(self.plan)
 
     def forward(  # type: ignore[override]
         self, code: Tensor, size: int | Sequence[int] | None = None, around: Around | None = None
@@ -345,8 +356,17 @@ class Autoencoder(nn.Module):
             with a bias of its own. It is one parameter, the encoder's, used twice.
         upsampling: how the mirrors of strided convolutions make sizes larger: `"transpose"`, or `"resize"` or
             `"subpixel"`, which have no checkerboard. For a single block say it there, `Conv(..., upsampling="resize")`.
+        literal: whether the decoder is the mirror and no more, which is so by default: a chain that is written out is
+            mirrored as it stands. Otherwise convolutions without a norm get one in front of their activation, poolings
+            are taken back by windows that learn, and weights start where they learn well; such mirrors learn better.
+            For a module, which was not made to be mirrored, that is the default.
         device: where the parameters are made; `"meta"` allocates nothing.
         dtype: of the parameters.
+
+    A module in place of a block is kept as it is, on its device and in its dtype, and a decoder is grown for it that
+    learns well. It takes `output` and `upsampling`, and `until` (the part of the module that gives the code, by its
+    path or itself), `freeze_encoder`, `approximate` (whether a step without an exact mirror may be followed along its
+    main path) and `literal` (whether the mirror stays as the shapes alone ask for it; see `obverse.habits.learnable`).
 
     >>> tied = Autoencoder(encoder, (1, 28, 28), tied=True)
     >>> sum(p.numel() for p in model.parameters()), sum(p.numel() for p in tied.parameters())
@@ -379,6 +399,7 @@ class Autoencoder(nn.Module):
         skips: Skips = None,
         tied: bool = False,
         upsampling: Style = "transpose",
+        literal: bool = True,
         device: Place = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -391,10 +412,18 @@ class Autoencoder(nn.Module):
                 "Leave out upsampling, or tied.",
                 where="Autoencoder",
             )
+        if tied and not literal:
+            raise ShapeError(
+                "tied weights are those of the mirror; with literal=False it is not the encoder's.",
+                "Leave out literal, or tied.",
+                where="Autoencoder",
+            )
         chain = with_skips(as_chain(encoder), as_shape(input_shape), skips)
-        self._given = AutoencoderConfig(encoder, as_shape(input_shape), output, skips, tied, upsampling)  # type: ignore[arg-type]
+        self._given = AutoencoderConfig(encoder, as_shape(input_shape), output, skips, tied, upsampling, literal)  # type: ignore[arg-type]
         self.encoder = Encoder(chain, input_shape, device=device, dtype=dtype)
-        self.decoder = Decoder(chain, input_shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
+        self.decoder = Decoder(
+            chain, input_shape, output=output, upsampling=upsampling, literal=literal, device=device, dtype=dtype
+        )
         self.tied = tied
         if tied:
             self._tie()
@@ -456,6 +485,11 @@ class Autoencoder(nn.Module):
         """Encoder and decoder as one chain, held against the planned input shape."""
         borrowed = [f"1.{name}" for name in self.decoder.borrowed]
         return Plan.of(Chain(self.encoder.block, self.decoder.block), self.input_shape, borrowed)
+
+    def _repr_html_(self) -> str:
+        """The hourglass and the plans of its halves, for notebooks."""
+        encoder, _ = self.plan.chain
+        return page(Plan.of(encoder, self.input_shape), self.decoder.plan)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""

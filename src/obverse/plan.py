@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from html import escape
 from math import prod
 from textwrap import fill, wrap
 from typing import Any, NamedTuple
@@ -230,7 +229,7 @@ class Plan:
         | 0 | `Conv(12, 7)` | 12×22×22 | 600 | 284,592 | 7×7 |
         | | 1×28×28 → 12×22×22 | 1 to 7.4 | 600 | 284,592 | |
         """
-        head, *rows = _cells(self)
+        head, *rows = self.cells()
         body = [[f"`{cell}`" if at == 1 and row[0] else cell for at, cell in enumerate(row)] for row in rows]
         lines = [f"| {' | '.join(row)} |".replace("  ", " ").replace("  ", " ") for row in [list(head), *body]]
         notes = [f"- {note}" for note in self.notes]
@@ -239,11 +238,28 @@ class Plan:
         )
 
     def _repr_html_(self) -> str:
-        """The plan as a table, for notebooks."""
-        head, *rows = _cells(self)
-        lines = [_html_row(head, "th"), *[_html_row(row, "td") for row in rows]]
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return f"<table>{''.join(lines)}</table>{notes}"
+        """The plan as a picture and a table, for notebooks."""
+        from obverse.sketches import page  # which stands on plans
+
+        return page(self)
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table as text: its head, what goes in, a row for each step, and the sum."""
+        rows = [
+            (
+                step.place,
+                repr(step.block),
+                shape_text(step.output_shape),
+                _count(step.parameters),
+                _count(step.multiply_adds),
+                shape_text(step.receptive_field) if step.receptive_field else "",
+            )
+            for step in self.steps
+        ]
+        path = f"{shape_text(self.input_shape)} → {shape_text(self.output_shape)}"
+        total = ("", path, _ratio(self.compression), _count(self.parameters), _count(self.multiply_adds), "")
+        head = ("", "block", "shape out", "parameters", "multiply-adds", "sees")
+        return [head, ("", "", shape_text(self.input_shape), "", "", ""), *rows, total]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -276,27 +292,8 @@ WIDTH = 80
 """Columns of a terminal that everybody has."""
 
 
-def _cells(plan: Plan) -> list[tuple[str, ...]]:
-    """Head, rows and sum of the table, as text."""
-    rows = [
-        (
-            step.place,
-            repr(step.block),
-            shape_text(step.output_shape),
-            _count(step.parameters),
-            _count(step.multiply_adds),
-            shape_text(step.receptive_field) if step.receptive_field else "",
-        )
-        for step in plan.steps
-    ]
-    path = f"{shape_text(plan.input_shape)} → {shape_text(plan.output_shape)}"
-    total = ("", path, _ratio(plan.compression), _count(plan.parameters), _count(plan.multiply_adds), "")
-    head = ("", "block", "shape out", "parameters", "multiply-adds", "sees")
-    return [head, ("", "", shape_text(plan.input_shape), "", "", ""), *rows, total]
-
-
 def _table(plan: Plan) -> Iterator[str]:
-    rows = _cells(plan)
+    rows = plan.cells()
     if any(map(is_symbolic, plan.input_shape)):
         yield from _formulas(rows)
         return
@@ -330,11 +327,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     return value if isinstance(value, int) else formula_text(value)
-
-
-def _html_row(cells: Iterable[str], tag: str) -> str:
-    aligned = [f'<{tag} style="text-align: {"left" if at < 2 else "right"}">' for at in range(6)]
-    return f"<tr>{''.join(f'{begin}{escape(cell)}</{tag}>' for begin, cell in zip(aligned, cells, strict=True))}</tr>"
 
 
 def _ratio(compression: Any) -> str:

@@ -248,6 +248,9 @@ def _gives(plugin: Plugin, cls: type[Block]) -> bool:
 class Entry:
     """A name in the registry: where its class comes from, and whether it is there.
 
+    >>> next(entry for entry in entries() if entry.name == "Conv")
+    Entry(name='Conv', origin='built-in', state='loaded')
+
     Attributes:
         name: of the block.
         origin: `"built-in"`, `"registered in …"` a module, or package and version of a plugin.

@@ -6,15 +6,18 @@ plans run, in a browser too, and its colours follow the reader's: dark on light,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from math import log1p, prod, sqrt
 from typing import NamedTuple
 
+from obverse.block import Block
+from obverse.errors import ObverseError
 from obverse.plan import Plan
 from obverse.shapes import Shape, shape_text
+from obverse.symbols import is_symbolic
 
-__all__ = ["hourglass"]
+__all__ = ["example_of", "hourglass", "page"]
 
 GLASS = 220  # units that the widest shape is wide; a unit is a pixel on a screen
 LEFT = 110  # where the glass begins: room for the shapes in front
@@ -43,7 +46,7 @@ class _Row(NamedTuple):
     half: str = "first"
 
 
-def hourglass(encoder: Plan, decoder: Plan) -> str:
+def hourglass(encoder: Plan, decoder: Plan | None = None) -> str:
     """The hourglass of an encoder and its decoder: every shape as wide as its longest axis, its block beside it.
 
     >>> from obverse import Chain, Conv, ReLU, mirror
@@ -54,19 +57,20 @@ def hourglass(encoder: Plan, decoder: Plan) -> str:
 
     Args:
         encoder: the encoder's plan.
-        decoder: the plan of its mirror.
+        decoder: the plan of its mirror; without it half an hourglass is drawn.
 
     Returns:
         The source of an SVG, complete in itself. Its colours are the variables `--ink`, `--quiet`, `--line`, `--first`,
         `--second` and `--waist` of the class `obverse`, for a page that has its own.
     """
-    rows = [_Row(encoder.input_shape), *_rows(encoder, "first"), *_rows(decoder, "second")]
+    rows = [_Row(encoder.input_shape), *_rows(encoder, "first"), *(_rows(decoder, "second") if decoder else ())]
     waist = sum(row.half == "first" for row in rows) - 1
     rows[waist] = rows[waist]._replace(half="waist")
     right = LEFT + GLASS + 24
     labels = [_code_text(rows[0].shape, rows[waist].shape), *[_shortened(row.label) for row in rows]]
     width, height = round(right + max(map(len, labels)) * LETTER) + 84, TOP + PITCH * (len(rows) - 1) + 24
-    title = f"{shape_text(rows[0].shape)} → {shape_text(rows[waist].shape)} → {shape_text(rows[-1].shape)}"
+    ends = [rows[0], rows[waist], *([rows[-1]] if decoder else [])]
+    title = " → ".join(shape_text(row.shape) for row in ends)
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="obverse" {size} role="img" aria-label="{escape(title)}">',
@@ -141,3 +145,62 @@ def _shortened(label: str) -> str:
 def _code_text(given: Shape, code: Shape) -> str:
     ratio = prod(given) / prod(code)
     return f"code: {prod(code):,} numbers for {prod(given):,}, {ratio:,.{0 if ratio >= 10 else 1}f} to 1"
+
+
+# In notebooks --------------------------------------------------------------------------------------------------------
+
+INK = "--ink:currentColor;--quiet:currentColor;--line:#8889;--first:#3f7fc9;--second:#c2711d;--waist:#9a5cb8"
+"""Colours for a page that does not say whether it is light or dark: its own for words, and middling ones."""
+
+MOST_ROWS = 60
+"""Steps of a plan that are drawn in a notebook: a picture of more is longer than anybody scrolls."""
+
+SIZES = (28, 64, 224, 1024)
+EXAMPLES = [(channels, *(size,) * axes) for axes in (2, 1, 3) for size in SIZES[: 5 - axes] for channels in (1, 3, 16)]
+"""Shapes at which a chain is drawn that was asked at none: images first."""
+
+
+def page(encoder: Plan, decoder: Plan | None = None) -> str:
+    """What a notebook shows of a plan, or of a model's two: the picture, and under it the table.
+
+    >>> from obverse import Chain, Conv
+    >>> shown = page(Chain(Conv(16, 3, stride=2)).plan((1, 28, 28)))
+    >>> shown.count("<svg"), shown.count("<tr>"), "16×13×13" in shown
+    (1, 4, True)
+
+    A plan made of formulas has a table only.
+    """
+    plans = [encoder] if decoder is None else [encoder, decoder]
+    drawn = not any(map(is_symbolic, encoder.input_shape)) and sum(len(plan.steps) for plan in plans) <= MOST_ROWS
+    picture = hourglass(encoder, decoder) if drawn else ""
+    own = f'<svg style="{INK};max-width:100%;height:auto"'
+    return "".join([picture.replace("<svg", own, 1), *map(_table, plans)])
+
+
+def example_of(block: Block) -> str | None:
+    """What a notebook shows of a block by itself: its plan at the first of a few usual shapes that it takes.
+
+    >>> from obverse import Chain, Conv
+    >>> example_of(Chain(Conv(16, 3, stride=2)))[:57]
+    '<p>At 1×28×28, for example; <code>plan(shape)</code> says'
+    """
+    for shape in EXAMPLES:
+        try:
+            plan = Plan.of(block, shape)
+        except ObverseError:
+            continue
+        said = f"At {shape_text(shape)}, for example; <code>plan(shape)</code> says it for yours."
+        return f"<p>{said}</p>{page(plan)}"
+    return None
+
+
+def _table(plan: Plan) -> str:
+    head, *rows = plan.cells()
+    lines = [_html_row(head, "th"), *[_html_row(row, "td") for row in rows]]
+    notes = "".join(f"<p>{escape(note)}</p>" for note in plan.notes)
+    return f"<table>{''.join(lines)}</table>{notes}"
+
+
+def _html_row(cells: Iterable[str], tag: str) -> str:
+    aligned = [f'<{tag} style="text-align: {"left" if at < 2 else "right"}">' for at in range(6)]
+    return f"<tr>{''.join(f'{begin}{escape(cell)}</{tag}>' for begin, cell in zip(aligned, cells, strict=True))}</tr>"

@@ -149,6 +149,7 @@ def solve(
     """
     shape = as_shape(input_shape)
     wanted = _wanted(shape, code, shrink)
+    whole("answers", answers, 1)
     least = 1 if stages is None else whole("stages", stages, 1)
     most = MOST_STAGES if stages is None else least
     found: list[Chain] = []
@@ -187,8 +188,16 @@ def _wanted(shape: Shape, code: int | Shape | None, shrink: int | None) -> tuple
         raise ShapeError(
             f"it takes a code or shrink; {'neither' if code is None else 'both'} was given.", "Give shrink=4."
         )
+    if shrink is None and isinstance(code, int):
+        return (code, *(1,) * (len(shape) - 1))
     if shrink is None:
-        return (code, *(1,) * (len(shape) - 1)) if isinstance(code, int) else as_shape(code)
+        wanted = as_shape(code)
+        if len(wanted) != len(shape):
+            raise ShapeError(
+                f"a code of {shape_text(wanted)} has other axes than the input, {shape_text(shape)}.",
+                f"Give code={(wanted[0], *(1,) * (len(shape) - 1))}, or how many numbers it has.",
+            )
+        return wanted
     whole("shrink", shrink, 1)
     undivided = [axis for axis in range(1, len(shape)) if shape[axis] % shrink]
     if undivided:

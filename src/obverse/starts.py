@@ -25,6 +25,11 @@ normalised have 1, so training begins near the mean and not with large errors of
 def start(decoder: nn.Module) -> None:
     """Set the weights from which a mirror learns well.
 
+    >>> decoder = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(64, 3, 3))
+    >>> start(decoder)
+    >>> bool(decoder(torch.randn(8, 64, 9, 9)).std() < 0.2)    # images begin near their mean
+    True
+
     A norm that ends a branch starts at zero, so that a sum of branches begins as the plain way through (Goyal et al.,
     arXiv:1706.02677, section 5.1). In an encoder that normalises in front of its branches every mirrored branch ends
     so, and without it the sum grows from branch to branch. A depthwise transposed convolution that makes sizes larger

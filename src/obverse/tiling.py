@@ -27,6 +27,11 @@ __all__ = ["Tile", "tiled", "tiles"]
 class Tile(NamedTuple):
     """A piece of an input, and which cells of what comes out of it are those of the whole.
 
+    >>> from obverse import Conv
+    >>> _, second = tiles(Conv(8, 3), (1, 40), tile=24)    # each takes two cells more than it gives
+    >>> second
+    Tile(take=(slice(16, 40, None),), keep=(slice(6, 22, None),), put=(slice(22, 38, None),))
+
     Attributes:
         take: what to cut out of the input, a slice for every spatial axis.
         keep: which cells to keep of what comes out.

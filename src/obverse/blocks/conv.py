@@ -20,7 +20,7 @@ from obverse.arithmetic import (
     strided_same_padding,
     whole,
 )
-from obverse.block import Block
+from obverse.block import Block, Limit
 from obverse.blocks.reshaping import Crop
 from obverse.chain import Chain
 from obverse.errors import ShapeError
@@ -324,6 +324,12 @@ class ConvTranspose(_Transposed):
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         return tuple(transposed_window(extent_of(k, d) - 1, s, p) for _, (k, s, p, _, d) in self._sizes(shape))
+
+    def limits(self, shape: Shape) -> tuple[Limit, ...]:
+        if all(a < s for _, s, _, a, _ in self._axes(len(shape) - 1)):
+            return ()
+        why = "onnxruntime refuses an output_padding that is not below the stride"
+        return (Limit("onnx", f"{self!r}: {why}. Give it a smaller one, and Pad behind it, or write a .pt2."),)
 
     def notes(self, shape: Shape) -> tuple[str, ...]:
         said: dict[tuple[str, str], list[int]] = {}

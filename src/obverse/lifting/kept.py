@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,12 @@ from obverse.sight import ITSELF, Sight
 __all__ = ["Arguments", "Kept", "dtype_of"]
 
 
+class _Place(Enum):
+    """Where the input stood: an `Enum`, since its one member stays itself when it is copied or pickled."""
+
+    INPUT = "the input"
+
+
 class Arguments:
     """What a module was called with besides its input, and which of its results was used.
 
@@ -26,7 +33,7 @@ class Arguments:
         result: the place of the result in the tuple that it gives; `None` if it gives a single tensor.
     """
 
-    INPUT: Any = object()
+    INPUT = _Place.INPUT
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: int | None = None) -> None:
         self.args, self.kwargs, self.result = args, kwargs, result

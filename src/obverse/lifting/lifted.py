@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -22,8 +22,11 @@ from obverse.lifting.make import Make
 from obverse.lifting.recording import Call, record
 from obverse.lifting.rules_of_functions import FUNCTIONS
 from obverse.lifting.rules_of_modules import RULES, is_itself, rule_for
+from obverse.lifting.skipping import SkipPoint, skip_points
 from obverse.lifting.steps import Recorded, Step
-from obverse.lifting.wiring import Drawing, draw
+from obverse.lifting.wiring import Drawing, draw, placed_steps
+from obverse.plugins import Group, Plugin
+from obverse.rewrite import Skips
 from obverse.shapes import Shape, as_shape
 from obverse.sight import Sight
 
@@ -54,16 +57,27 @@ class Lifted(Drawn):
         make: what the module is made of; it holds no weights.
         until: the path of the module whose output is the code; `""` is all.
         approximate: whether a mirror may follow the main path alone where there is no exact one.
-        skips: how each place that is skipped from is joined.
+        skips: where values are handed round the code.
         changes: what is done to the graph before it is turned round.
     """
 
     make: Make
     until: str = ""
     approximate: bool = False
-    skips: tuple[tuple[str, str], ...] = ()
+    skips: tuple[SkipPoint, ...] = ()
     changes: tuple[Rewriting, ...] = ()
     _known: Any = field(default_factory=dict, compare=False)
+
+    @property
+    def around(self) -> Literal["", "gives", "takes"]:  # type: ignore[override]
+        """With skips it hands them round the code."""
+        return "gives" if self.skips else ""
+
+    def with_skips(self, skips: Skips, shape: Shape) -> Lifted:
+        """The same, handing values round the code: a U-Net."""
+        recording = record(self.make, as_shape(shape), self.until)
+        points = skip_points(recording, placed_steps(recording, self.approximate), skips)
+        return replace(self, skips=points)
 
     def rewritten(self, change: Rewriting) -> Lifted:
         """The same with its graph changed, at every shape; only its mirror is used then."""
@@ -95,7 +109,7 @@ class Lifted(Drawn):
 @lru_cache(maxsize=64)
 def _drawn(block: Lifted, shape: Shape) -> Drawing:
     recording = record(block.make, shape, block.until)
-    return draw(recording, block.approximate, {})
+    return draw(recording, block.approximate, block.skips)
 
 
 @lru_cache(maxsize=64)
@@ -142,6 +156,26 @@ layer4, avgpool, fc; one inside has the path, such as layer1.0.
     )
 
 
+def _objection(found: Any) -> str:
+    return "" if callable(found) else f"it is {found!r}, and rules are added by a function: `def rules(lift): ...`."
+
+
+GROUP = Group("obverse.lifting", _objection)
+"""Rules that other packages bring: functions that are called with `lift`, once, to register them."""
+
+_used: set[Plugin] = set()
+
+
+def _use_plugins(lift: Lift) -> None:
+    for plugin, rules in GROUP.loaded():
+        if plugin not in _used:
+            _used.add(plugin)
+            try:
+                rules(lift)
+            except Exception as error:  # whatever it is, it is the plugin's
+                GROUP.refuse(plugin, f"{type(error).__name__}: {error}")
+
+
 class Lift:
     """`lift(module, input_shape)`: the block that describes a module. The one instance is `obverse.lift`."""
 
@@ -172,9 +206,10 @@ class Lift:
             ShapeError: for a shape that the module refuses, and a cut point that it has not.
         """
         shape = as_shape(input_shape)
+        _use_plugins(self)
         path = path_of(module, until)
         plain = not path or (_is_sequence(module) and "." not in path)
-        block = _layers(_cut(module, path), shape) if plain else None
+        block = _layers(_cut(module, path), shape, approximate) if plain else None
         if block is None:
             block = Lifted(Make(module), path, approximate)
         block.output_shape(shape)
@@ -249,12 +284,12 @@ def _cut(module: nn.Module, path: str) -> nn.Module:
     return nn.Sequential(*list(module.children())[: names.index(path) + 1])
 
 
-def _layers(module: nn.Module, shape: Shape) -> Block | None:
+def _layers(module: nn.Module, shape: Shape, approximate: bool) -> Block | None:
     """A layer as its block, a sequence as a chain of them, what holds others as a graph."""
     if _is_sequence(module):
         blocks: list[Block] = []
         for part in module.children():
-            blocks.append(_layers(part, shape) or Lifted(Make(part)))
+            blocks.append(_layers(part, shape, approximate) or Lifted(Make(part), approximate=approximate))
             shape = blocks[-1].output_shape(shape)
         return Chain(*blocks) if blocks else Identity()
     found = rule_for(module)

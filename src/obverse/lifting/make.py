@@ -53,7 +53,8 @@ class Make:
             _forget(part)  # what a recording left behind
             if getattr(part, "inplace", False) is True:
                 part.inplace = False
-        return module.train()
+        module.train()  # which some override, and then give nothing
+        return module
 
 
 def _weightless(module: nn.Module) -> nn.Module:
@@ -136,5 +137,5 @@ def _reset(module: nn.Module) -> None:
         return
     try:
         reset()
-    except TypeError:  # one that wants arguments is not PyTorch's; the parameters have their start
+    except Exception:  # one that wants arguments is not PyTorch's, nor one that fails: the parameters have their start
         return

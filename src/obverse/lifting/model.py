@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 from obverse.block import Block
 from obverse.blocks.conv import Style
 from obverse.chain import Chain
+from obverse.errors import ConfigError
 from obverse.lifting.cutting import run_until
-from obverse.lifting.lifted import lift, path_of
+from obverse.lifting.lifted import Lifted, lift, path_of
+from obverse.lifting.make import Make
+from obverse.lifting.skipping import SkipPoint, kept_back
 from obverse.model import Autoencoder, Decoder, as_chain
 from obverse.modules import Around
 from obverse.plan import Plan
@@ -28,12 +32,15 @@ def decoder_of_module(
     until: str | nn.Module | None = None,
     approximate: bool = False,
     upsampling: Style = "transpose",
+    literal: bool = True,
     output: Block | None = None,
 ) -> Decoder:
     """The decoder of a module, on its device and in its dtype: what `mirror` of a module gives."""
     device, dtype = _place(module)
     block = lift(module, input_shape, until=until, approximate=approximate)
-    return Decoder(block, input_shape, output=output, upsampling=upsampling, device=device, dtype=dtype)
+    return Decoder(
+        block, input_shape, output=output, upsampling=upsampling, literal=literal, device=device, dtype=dtype
+    )
 
 
 def _place(module: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
@@ -65,6 +72,9 @@ class LiftedAutoencoder(Autoencoder):
         self.until = path_of(encoder, until)
         device, dtype = _place(encoder)
         block = lift(encoder, shape, until=self.until, approximate=approximate)
+        if skips is not None:  # which are got hold of by what the module's parts take and give
+            block = Lifted(Make(encoder), self.until, approximate).with_skips(skips, shape)
+        self.skips: tuple[SkipPoint, ...] = block.skips if isinstance(block, Lifted) else ()
         self.encoder_block = as_chain(block)
         self.encoder = encoder  # type: ignore[assignment]
         self.decoder = Decoder(
@@ -100,11 +110,28 @@ class LiftedAutoencoder(Autoencoder):
         """Encoder and decoder as one chain, held against the planned input shape."""
         return Plan.of(Chain(self.encoder_block, self.decoder.block), self.input_shape)
 
+    def to_config(self) -> dict[str, Any]:
+        """A model made from a module has no config.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"the encoder is a {type(self.encoder).__name__} of somebody's own, which no config describes.",
+            "Save its weights, torch.save(model.state_dict(), path), and make it anew: Autoencoder(module, shape).",
+        )
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""
-        code = self.encode(x)
-        return self.decoder(code, x.shape[2:]), code
+        around: Around | None = [] if self.skips else None
+        code = self.encode(x, around)
+        return self.decoder(code, x.shape[2:], around), code
 
     def encode(self, x: Tensor, around: Around | None = None) -> Tensor:
         """The code of a batch: what the module gives, or the part of it at which it was cut."""
-        return run_until(self.encoder, self.until, x)
+        if around is None or not self.skips:
+            return run_until(self.encoder, self.until, x)
+        with kept_back(self.encoder, self.skips) as kept:
+            code = run_until(self.encoder, self.until, x)
+        around += [kept[at] for at in range(len(self.skips))]
+        return code

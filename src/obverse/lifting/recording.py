@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from obverse.lifting.make import Make
 from obverse.lifting.rules_of_modules import rule_for
 from obverse.shapes import Shape, shape_text
 
-__all__ = ["Call", "Constant", "Recording", "Scope", "Value", "record"]
+__all__ = ["Call", "Constant", "Recording", "Scope", "Sighting", "Value", "record"]
 
 BATCH = 7919
 """The batch that is recorded with: a number that is nobody's size, so that it is known wherever it turns up."""
@@ -135,6 +135,22 @@ def values_in(tree: Any) -> list[Value]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Value)]
 
 
+class Sighting(NamedTuple):
+    """Where a value can be seen when a module runs.
+
+    Attributes:
+        path: of the part that takes or gives it.
+        is_output: whether it gives it.
+        time: the how-manieth call of that part.
+        place: the how-manieth tensor of what it takes or gives.
+    """
+
+    path: str
+    is_output: bool
+    time: int
+    place: int
+
+
 @dataclass(eq=False)
 class Recording:
     """What was recorded.
@@ -145,6 +161,7 @@ class Recording:
         code: the value at the end.
         calls: in order.
         features: further values that the module gave, before the code.
+        sightings: where each value can be seen when the module runs.
     """
 
     make: Make
@@ -152,6 +169,7 @@ class Recording:
     code: Value
     calls: list[Call]
     features: list[Value]
+    sightings: dict[Value, list[Sighting]]
 
 
 class _Reached(Exception):  # noqa: N818    # no error: it ends the forward pass where the code is
@@ -200,7 +218,10 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
             f"{type(module).__name__} gives no tensor that depends on its input.",
             "Cut it where there is one: until='...'.",
         )
-    return Recording(make, source, values[-1], writer.calls, values[:-1])
+    # a list holds features, the deepest at its end; a tuple begins with what matters
+    code = values[-1] if isinstance(given, list) else values[0]
+    features = [value for value in values if value is not code] if isinstance(given, list) else []
+    return Recording(make, source, code, writer.calls, features, writer.sightings)
 
 
 @contextmanager
@@ -236,6 +257,8 @@ class _Writer(TorchFunctionMode):
         self.known: dict[int, tuple[Tensor, Value]] = {}  # the tensor as well, so that its id stays its own
         self.scopes: list[Scope] = []
         self.inside = 0
+        self.sightings: dict[Value, list[Sighting]] = {}
+        self.times: Counter[tuple[str, bool]] = Counter()
         self.parameters = {id(parameter): name for name, parameter in make.module.named_parameters()}
 
     # What is known ---------------------------------------------------------------------------------------------------
@@ -258,6 +281,15 @@ class _Writer(TorchFunctionMode):
             return known[1] if known else Constant(tuple(given.shape), self.parameters.get(id(given), ""))
 
         return tree_map(leaf, tree)
+
+    def see(self, path: str, is_output: bool, given: Any) -> None:
+        """Note what a part takes or gives."""
+        time = self.times[path, is_output]
+        self.times[path, is_output] += 1
+        for place, leaf in enumerate(leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)):
+            if id(leaf) in self.known:
+                seen = Sighting(path, is_output, time, place)
+                self.sightings.setdefault(self.known[id(leaf)][1], []).append(seen)
 
     def write(self, call: Call, given: Any) -> None:
         leaves = tree_leaves(given)
@@ -313,6 +345,7 @@ class _Writer(TorchFunctionMode):
                 self.inside += 1
                 return
             written = self.written((args, kwargs))
+            self.see(path, False, (args, kwargs))
             self.scopes.append(Scope(path, module, written[0], written[1], tuple(self.scopes)))
             if is_leaf(module) and self.depends((args, kwargs)):
                 self.inside = 1
@@ -334,6 +367,7 @@ class _Writer(TorchFunctionMode):
                     call.overwrites = getattr(module, "inplace", False) is True
                     self.write(call, given)
             scope.outputs = self.written(given)
+            self.see(path, True, given)
             if path == self.until and path:
                 raise _Reached(given)
 

@@ -16,7 +16,7 @@ from obverse.lifting.operations import Operation
 from obverse.lifting.recording import Call, Value
 from obverse.shapes import Shape
 
-__all__ = ["Applied", "Manner", "Recorded", "Step"]
+__all__ = ["Applied", "Manner", "Placed", "Recorded", "Step"]
 
 Manner = Literal["exact", "kept", "whole", "approximate"]
 """How a step is mirrored: by its counterpart of adjoint shape, by itself, as a whole module, or only about so."""
@@ -39,6 +39,27 @@ class Step:
     before: tuple[Block | None, ...] = ()
     after: tuple[Block | None, ...] = ()
     manner: Manner = "exact"
+
+
+@dataclass(eq=False)
+class Placed:
+    """A step in its place.
+
+    Attributes:
+        label: its name in a graph.
+        step: what stands for it; `None` while no rule is found.
+        takes: the values that it takes.
+        gives: the values that it gives.
+        name: of the function or layer.
+        call: what was recorded; `None` for a module that is kept whole.
+    """
+
+    label: str
+    step: Any
+    takes: list[Value]
+    gives: list[Value]
+    name: str
+    call: Call | None
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from itertools import count
@@ -21,14 +21,15 @@ from obverse.graph import Copy, Graph, Node, Split
 from obverse.lifting.approximate import APPROXIMATE, learned
 from obverse.lifting.complaints import complaint
 from obverse.lifting.kept import Arguments, Kept
-from obverse.lifting.operations import Border, Resampled, Slice
+from obverse.lifting.operations import Border, Permute, Resampled, Slice
 from obverse.lifting.recording import Call, Constant, Recording, Scope, Value
 from obverse.lifting.rules_of_functions import FUNCTIONS
 from obverse.lifting.rules_of_modules import is_itself, rule_for
-from obverse.lifting.steps import Manner, Recorded, Step
+from obverse.lifting.skipping import SkipPoint
+from obverse.lifting.steps import Manner, Placed, Recorded, Step
 from obverse.shapes import Shape
 
-__all__ = ["Drawing", "draw"]
+__all__ = ["Drawing", "draw", "placed_steps"]
 
 
 @dataclass(eq=False)
@@ -44,28 +45,17 @@ class Drawing:
     manners: dict[str, tuple[str, Manner]] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
-class _Placed:
-    """A step in its place: the values that it takes and gives."""
-
-    label: str
-    step: Any  # a `Step`; `None` while no rule is found
-    takes: list[Value]
-    gives: list[Value]
-    name: str
-    call: Call | None
-
-
-def draw(recording: Recording, approximate: bool = False, skips: dict[Value, Any] | None = None) -> Drawing:
+def draw(recording: Recording, approximate: bool = False, points: Sequence[SkipPoint] = ()) -> Drawing:
     """The graph of what was recorded, from the input to the code.
 
     Args:
         recording: the calls.
         approximate: whether a step without an exact mirror may be followed along its main path only.
-        skips: values to hand round the code, and how they are joined.
+        points: where values are handed round the code.
     """
-    placed = list(_placed(recording, approximate))
-    skips = skips or {}
+    placed = list(placed_steps(recording, approximate))
+    sightings = {seen: value for value, all_seen in recording.sightings.items() for seen in all_seen}
+    skips = {sightings[point.seen]: point for point in points}
     wires: dict[Value, list[int]] = {}
     nodes = list(_wired(recording, placed, skips, wires)) or [Node("input", Identity(), (0,), (1,))]
     graph = Graph(*nodes, source=0, sink=wires[recording.code].pop() if placed else nodes[-1].gives[0])
@@ -75,14 +65,14 @@ def draw(recording: Recording, approximate: bool = False, skips: dict[Value, Any
 # What stands for each call -------------------------------------------------------------------------------------------
 
 
-def _placed(recording: Recording, approximate: bool) -> list[_Placed]:
+def placed_steps(recording: Recording, approximate: bool) -> list[Placed]:
     """The steps that the code needs, in order.
 
     Where a step has no rule, the nearest module around it that keeps its shape is kept whole, and what was placed of
     its inside is forgotten; so they are gone through once more, until all have a rule, or nothing is left to try.
     """
     steps: dict[Call, Step | None] = {}
-    whole: dict[Scope, _Placed] = {}
+    whole: dict[Scope, Placed] = {}
     users = _users(recording)
     while True:
         placed = _once_through(recording, steps, whole)
@@ -101,9 +91,9 @@ def _placed(recording: Recording, approximate: bool) -> list[_Placed]:
             steps[call] = _without_rule(call)
 
 
-def _once_through(recording: Recording, steps: dict[Call, Step | None], whole: dict[Scope, _Placed]) -> list[_Placed]:
+def _once_through(recording: Recording, steps: dict[Call, Step | None], whole: dict[Scope, Placed]) -> list[Placed]:
     needed: set[Value] = {recording.code}
-    placed: list[_Placed] = []
+    placed: list[Placed] = []
     done: set[Scope] = set()
     for call in reversed(recording.calls):
         shell = next((scope for scope in call.scopes if scope in whole), None)
@@ -120,7 +110,7 @@ def _once_through(recording: Recording, steps: dict[Call, Step | None], whole: d
             steps[call] = _step(recording, call, needed)
         step = steps[call]
         takes = call.inputs if step is None or step.uses is None else [call.inputs[at] for at in step.uses]
-        placed.append(_Placed(call.label, step, takes, call.outputs, call.name, call))
+        placed.append(Placed(call.label, step, takes, call.outputs, call.name, call))
         needed.update(takes)
         if step is None:
             break  # what stands in front of it may be kept whole together with it
@@ -162,28 +152,30 @@ def _of_function(call: Call) -> Any:
 
 def _of_module(recording: Recording, call: Call) -> Block | Step | None:
     module: Any = call.module
-    if len(set(call.inputs)) > 1:
-        return None
-    before, after = call.input_shape, call.output_shape
+    x, before, after = call.inputs[0], call.input_shape, call.output_shape
+    plain = call.args == (x,) and not call.kwargs
     found = rule_for(module)
-    plain = call.args == (call.inputs[0],) and not call.kwargs
-    if found is not None and is_itself(module, found[0]) and plain:
-        block = found[1](module, before)
-        if block is not None and not isinstance(block, Kept):
-            return Step(block, manner="kept" if block.pointwise else "exact")
-        turned, alone = (block.turned, block.alone) if block is not None else (None, False)
-    else:
-        like = None if found is None else found[1](module, before)
-        alone = like is not None and like.pointwise
-        turned = None if like is None or before == after else _like(like, module, before, after)
-    if turned is None and before != after:
+    block = None if found is None else found[1](module, before)
+    itself = found is not None and plain and is_itself(module, found[0])
+    if block is not None and itself and not isinstance(block, Kept):
+        return Step(block, manner="kept" if block.pointwise else "exact")
+    turned = _turned(block, itself, module, before, after)
+    if turned is None and (before != after or len(set(call.inputs)) > 1):
         return None
-    arguments = _arguments(module, call.inputs[0], call.args, call.kwargs, call.result)
-    if arguments is None:
-        return None
+    arguments = _arguments(module, x, call.args, call.kwargs, call.result)
+    if arguments is None:  # it needs more than its input: then it is known by its shapes
+        return turned and Step(Recorded(call.name, before, after, turned), uses=(0,))
+    alone = block is not None and block.pointwise
     settings = None if plain and call.result is None else arguments
     kept = Kept(recording.make, call.path, turned, settings, alone, call.overwrites)
-    return Step(kept.knowing(before, after), uses=(0,), manner="kept")
+    return Step(kept.knowing(before, after), uses=(0,), manner="exact" if turned is not None else "kept")
+
+
+def _turned(block: Block | None, itself: bool, module: Any, before: Shape, after: Shape) -> Block | None:
+    """The mirror of a layer that is kept as it is, if it is not its own."""
+    if isinstance(block, Kept):
+        return block.turned
+    return None if block is None or itself or before == after else _like(block, module, before, after)
 
 
 def _like(block: Block, module: Any, before: Shape, after: Shape) -> Block | None:
@@ -258,7 +250,7 @@ def _gives(
     return out, leaves.index(out)
 
 
-def _kept_whole(recording: Recording, scope: Scope, users: dict[Value, list[Call]]) -> _Placed:
+def _kept_whole(recording: Recording, scope: Scope, users: dict[Value, list[Call]]) -> Placed:
     found = _gives(scope, users, recording.code)
     assert found is not None
     out, place = found
@@ -267,17 +259,17 @@ def _kept_whole(recording: Recording, scope: Scope, users: dict[Value, list[Call
     arguments = _arguments(scope.module, x, scope.args, scope.kwargs, result)
     overwrites = any(call.overwrites and x in call.inputs for call in scope.calls)
     kept = Kept(recording.make, scope.path, None, arguments, False, overwrites, "whole").knowing(x.shape, x.shape)
-    return _Placed(scope.path or "whole", Step(kept, manner="whole"), [x], [out], type(scope.module).__name__, None)
+    return Placed(scope.path or "whole", Step(kept, manner="whole"), [x], [out], type(scope.module).__name__, None)
 
 
-def _passed_by(scope: Scope, users: dict[Value, list[Call]], code: Value) -> _Placed:
+def _passed_by(scope: Scope, users: dict[Value, list[Call]], code: Value) -> Placed:
     """A module that changes the shape in a way that nobody can follow: a plain learned step takes that back."""
     found = _gives(scope, users, code, any_shape=True)
     assert found is not None
     out, (x,) = found[0], set(scope.inputs)
     name = type(scope.module).__name__
     step = Step(Recorded(name, x.shape, out.shape, learned(out.shape, x.shape)), manner="approximate")
-    return _Placed(scope.path or "whole", step, [x], [out], name, None)
+    return Placed(scope.path or "whole", step, [x], [out], name, None)
 
 
 def _approximately(call: Call) -> Step | None:
@@ -296,7 +288,7 @@ def _without_rule(call: Call) -> Step:
 
 
 def _wired(
-    recording: Recording, placed: list[_Placed], skips: dict[Value, Any], wires: dict[Value, list[int]]
+    recording: Recording, placed: list[Placed], skips: dict[Value, SkipPoint], wires: dict[Value, list[int]]
 ) -> Iterator[Node]:
     """Nodes for the steps: a copy where a value is used several times, blocks before and after where rules say so."""
     takers: dict[Value, int] = {recording.code: 1}
@@ -307,9 +299,7 @@ def _wired(
 
     def spread(value: Value, wire: int, label: str) -> Iterator[Node]:
         if value in skips:
-            behind = next(numbers)
-            yield Node(f"{label}_skip", Skip(skips[value]), (wire,), (behind,))
-            wire = behind
+            wire = yield from _skipping(skips[value], value, wire, label, numbers)
         number = takers.get(value, 0)
         if number == 1:
             wires[value] = [wire]
@@ -332,6 +322,24 @@ def _wired(
             yield from spread(part.gives[at], wire, part.label if len(gives) == 1 else f"{part.label}_out{at}")
 
 
+def _skipping(
+    point: SkipPoint, value: Value, wire: int, label: str, numbers: Iterator[int]
+) -> Generator[Node, None, int]:
+    """A skip, between two changes of order where the channels do not come first."""
+    join: Any = point.join
+    order = point.order(len(value.shape))
+    blocks: list[Block] = [Skip(join)]
+    if order is not None:
+        there = Permute(order)
+        blocks = [there, Skip(join), there.mirror(value.shape)]
+    names = ["skip"] if order is None else ["channels_first", "skip", "channels_back"]
+    for name, block in zip(names, blocks, strict=True):
+        behind = next(numbers)
+        yield Node(f"{label}_{name}", block, (wire,), (behind,))
+        wire = behind
+    return wire
+
+
 def _after(
     blocks: tuple[Block | None, ...], wires: dict[int, int], label: str, numbers: Iterator[int]
 ) -> Generator[Node, None, dict[int, int]]:
@@ -345,7 +353,7 @@ def _after(
 
 
 def _only(
-    part: _Placed, split: Split, wire: int, live: list[int], numbers: Iterator[int]
+    part: Placed, split: Split, wire: int, live: list[int], numbers: Iterator[int]
 ) -> Generator[Node, None, dict[int, int]]:
     """Slices in place of a split of which not all is used: in the mirror, what nobody used is zero."""
     shape = part.takes[0].shape

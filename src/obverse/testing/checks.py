@@ -89,7 +89,15 @@ __all__ = [
 
 
 class NotAsked(UnsatisfiedAssumption):
-    """A check that has nothing to look at: a law about parameters, of a block that learns nothing."""
+    """A check that has nothing to look at: a law about parameters, of a block that learns nothing.
+
+    >>> from obverse import ReLU
+    >>> try:
+    ...     check_adjoint(ReLU(), (1, 8))
+    ... except NotAsked as why:
+    ...     print(why)
+    it does not say that it is linear (adjoint)
+    """
 
 
 class _Broken(AssertionError):  # noqa: N818    # nobody sees it
@@ -99,6 +107,9 @@ class _Broken(AssertionError):  # noqa: N818    # nobody sees it
 @dataclass(frozen=True)
 class Check:
     """A check with what is said about it.
+
+    >>> CHECKS["mirror"].law
+    'The mirror takes every accepted shape back.'
 
     Attributes:
         name: as it is called in reports and in expected failures, `"promise"`.

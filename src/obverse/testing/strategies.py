@@ -560,6 +560,10 @@ def _anywhere(shape: Shape) -> bool:
 class Row(NamedTuple):
     """How a block is drawn.
 
+    >>> row = ROWS["PixelShuffle"]
+    >>> row.fits((8, 5, 5)), row.fits((8,))    # a vector has no pixels
+    (True, False)
+
     Attributes:
         drawn: from a shape to the strategy of the blocks that take it.
         fits: whether there are any.

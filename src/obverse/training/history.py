@@ -84,10 +84,11 @@ class History:
         The file appears whole or not at all: it is written beside its place and then renamed.
 
         >>> import tempfile
+        >>> from pathlib import Path
         >>> history = History((Epoch(1, 0.1, None, 1e-3, 4500, 0.9),))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     history.write_csv(f"{folder}/history.csv")
-        ...     print(open(f"{folder}/history.csv").read())
+        ...     print(Path(folder, "history.csv").read_text())
         ...     History.read_csv(f"{folder}/history.csv") == history
         number,train_loss,held_out_loss,learning_rate,images,seconds
         1,0.1,,0.001,4500,0.9

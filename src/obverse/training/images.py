@@ -18,6 +18,10 @@ __all__ = ["Images", "Share"]
 class Share:
     """One process's part of a batch.
 
+    >>> share = next(iter(Images(torch.rand(9, 1, 28, 28)).shares(4)))
+    >>> share.images.shape, share.size, share.of
+    (torch.Size([3, 1, 28, 28]), 3, 3)
+
     Attributes:
         images: N×C×*spatial, floats.
         size: how many of them count: N, or 0 where a batch is too small to give every process one. (Such a process
