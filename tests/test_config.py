@@ -471,12 +471,12 @@ def test_any_text_is_a_table_or_a_config_error(text):
 
 
 def test_nothing_is_imported_before_all_names_are_known(tmp_path, monkeypatch):
-    (tmp_path / "obverse_late-1.dist-info").mkdir()
-    (tmp_path / "obverse_late-1.dist-info" / "METADATA").write_text("Name: obverse-late\nVersion: 1\n")
-    (tmp_path / "obverse_late-1.dist-info" / "entry_points.txt").write_text(
-        "[obverse.blocks]\nlate = obverse_late:Late\n"
+    (tmp_path / "obverse_tardy-1.dist-info").mkdir()
+    (tmp_path / "obverse_tardy-1.dist-info" / "METADATA").write_text("Name: obverse-tardy\nVersion: 1\n")
+    (tmp_path / "obverse_tardy-1.dist-info" / "entry_points.txt").write_text(
+        "[obverse.blocks]\nlate = obverse_tardy:Late\n"
     )
-    (tmp_path / "obverse_late.py").write_text("from obverse import ReLU\nclass Late(ReLU): pass\n")
+    (tmp_path / "obverse_tardy.py").write_text("from obverse import ReLU\nclass Late(ReLU): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     late = {"block": "late"}
     for more in ({"block": "Convv"}, {"block": "Dropout", "p": 2**40}, nested(50, CONV)):
@@ -484,6 +484,6 @@ def test_nothing_is_imported_before_all_names_are_known(tmp_path, monkeypatch):
             from_config({**HEAD, "block": "Chain", "blocks": [late, more]})
     with pytest.raises(ConfigError, match=r"blocks\[0\]: the block 'late' is a plugin's.*\n.*plugins=\['late'\]"):
         from_config({**HEAD, "block": "Chain", "blocks": [late]}, plugins=["other"])
-    assert "obverse_late" not in sys.modules
+    assert "obverse_tardy" not in sys.modules
     assert from_config({**HEAD, "block": "Chain", "blocks": [late]}, plugins=["late"]).to_config()["blocks"] == [late]
-    del sys.modules["obverse_late"]
+    del sys.modules["obverse_tardy"]
