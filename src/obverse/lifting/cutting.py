@@ -26,7 +26,7 @@ def run_until(module: nn.Module, path: str, x: Tensor) -> Tensor:
     torch.Size([2, 4])
     """
     if not path:
-        return last_tensor(module(x))
+        return code_in(module(x))
     with _noting(module.get_submodule(path)) as given:
         with suppress(_Reached):
             module(x)
@@ -40,7 +40,7 @@ def _noting(module: nn.Module) -> Iterator[list[Tensor]]:
     kept: list[Tensor] = []
 
     def keep(_: nn.Module, __: Any, given: Any) -> None:
-        kept.append(last_tensor(given))
+        kept.append(code_in(given))
         raise _Reached
 
     handle = module.register_forward_hook(keep)
@@ -50,8 +50,8 @@ def _noting(module: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def last_tensor(given: Any) -> Tensor:
-    """The tensor that a module gives, or the last of several.
+def code_in(given: Any) -> Tensor:
+    """The tensor that a module gives; of a list the last, which is the deepest of its features, else the first.
 
     Raises:
         ShapeError: if it gives none.
@@ -61,7 +61,7 @@ def last_tensor(given: Any) -> Tensor:
     tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
     if not tensors:
         raise ShapeError("the module gives no tensor.", "Cut it where there is one: until='...'.")
-    return tensors[-1]
+    return tensors[-1] if isinstance(given, list) else tensors[0]
 
 
 class Until(nn.Module):

@@ -218,7 +218,10 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
             f"{type(module).__name__} gives no tensor that depends on its input.",
             "Cut it where there is one: until='...'.",
         )
-    return Recording(make, source, values[-1], writer.calls, values[:-1], writer.sightings)
+    # a list holds features, the deepest at its end; a tuple begins with what matters
+    code = values[-1] if isinstance(given, list) else values[0]
+    features = [value for value in values if value is not code] if isinstance(given, list) else []
+    return Recording(make, source, code, writer.calls, features, writer.sightings)
 
 
 @contextmanager
