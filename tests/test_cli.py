@@ -214,6 +214,12 @@ def test_an_encoder_comes_from_a_config_file(say, tmp_path, kind):
     assert "Did you mean 'Conv'" in complained
 
 
+def test_an_encoder_comes_from_the_folder_of_a_saved_model(say, tmp_path):
+    config = to_config(AutoencoderConfig(ENCODER, (1, 28, 28)))
+    (tmp_path / "config.json").write_text(to_json(config))
+    assert say("plan", str(tmp_path), "1x28x28")[1] == f"{ENCODER.plan((1, 28, 28))}\n"
+
+
 def test_check_asks_the_kit(say, tmp_path, monkeypatch):
     (tmp_path / "mine_on_the_command_line.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from sybil import Example, Sybil
 from sybil.example import SybilFailure
+from torch import nn
 
 import obverse.drawing
 import obverse.testing
@@ -106,11 +107,28 @@ def test_the_map_draws_no_room_that_is_not_there() -> None:
 def test_the_readme_counts_right() -> None:
     encoder = Chain(Conv(16, 3, stride=2, padding=1), ReLU(), Conv(32, 3, stride=2, padding=1), ReLU(), Conv(12, 7))
     model = Autoencoder(encoder, (1, 28, 28), output=Sigmoid()).eval()
-    restored = 0
+    by_hand = written_by_hand()
+    returned = dict.fromkeys(("model", "by hand"), 0)
     for sizes in product(range(27, 36), repeat=2):
         images = torch.zeros(1, 1, *sizes)
-        restored += model(images)[0].shape == images.shape
-    assert restored == 9 + 72
+        returned["model"] += model(images)[0].shape == images.shape
+        returned["by hand"] += by_hand(images).shape == images.shape
+    said = (ROOT / "README.md").read_text()
+    assert f"returns all {returned['model']} sizes from 27×27 to 35×35" in said
+    assert f"the same layers return {returned['by hand']} of them" in said
+
+
+def written_by_hand() -> nn.Sequential:
+    """The same layers as in many tutorials."""
+    down = [nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 12, 7)]
+    up = [nn.ConvTranspose2d(12, 32, 7), nn.ReLU(), nn.ConvTranspose2d(32, 16, 3, 2, 1, 1), nn.ReLU()]
+    return nn.Sequential(*down, *up, nn.ConvTranspose2d(16, 1, 3, 2, 1, 1), nn.Sigmoid())
+
+
+def test_the_readme_is_one_screen_and_its_first_program_ten_lines() -> None:
+    said = (ROOT / "README.md").read_text()
+    assert len(said.splitlines()) <= 70
+    assert len(re.search(r"```python\n(.*?)```", said, re.DOTALL)[1].split("\n\n", 1)[1].splitlines()) <= 10  # type: ignore[index]
 
 
 def rooms() -> list[str]:

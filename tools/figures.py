@@ -20,12 +20,11 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 from PIL import Image
 
-from obverse import Autoencoder, Chain, Conv, ReLU, Sigmoid
+from obverse import Chain, Conv, ReLU, Sigmoid, mirror, sketches
 from obverse.drawing import (
     Film,
     convolution,
     convolution_film,
-    hourglass,
     overlap_map,
     receptive_fields,
     remainder_fan,
@@ -43,10 +42,16 @@ TUTORIAL = Chain(
 )  # fmt: skip
 HALVED = Chain(*[Conv(8, 3, stride=2, padding=1), ReLU()] * 3)
 
-FIGURES: dict[str, Callable[..., Figure | Film]] = {
-    "hourglass.png": lambda theme: hourglass(
-        Autoencoder(TUTORIAL, (1, 28, 28), output=Sigmoid(), device="meta"), theme=theme
-    ),
+
+def sketched(theme: str) -> str:
+    """The hourglass of the front page, in the colours of a theme, whatever the reader's system prefers."""
+    decoder = Chain(*mirror(TUTORIAL, (1, 28, 28)), Sigmoid())
+    picture = sketches.hourglass(TUTORIAL.plan((1, 28, 28)), decoder.plan((12, 1, 1)))
+    return picture.replace("<svg", f'<svg style="{sketches.DARK if theme == "dark" else sketches.LIGHT}"', 1)
+
+
+FIGURES: dict[str, Callable[..., Figure | Film | str]] = {
+    "hourglass.svg": sketched,
     "relationship-01.svg": lambda theme: convolution((4, 4), 3, cell=(0, 1), theme=theme),
     "relationship-02.svg": lambda theme: convolution((5, 5), 4, padding=2, cell=(0, 0), theme=theme),
     "relationship-03.svg": lambda theme: convolution((5, 5), 3, padding=1, cell=(0, 1), theme=theme),
@@ -77,8 +82,10 @@ def path_of(name: str, theme: str) -> Path:
     return IMAGES / f"{stem}-{theme}.{kind}"
 
 
-def digest(picture: Figure | Film) -> str:
+def digest(picture: Figure | Film | str) -> str:
     """What is drawn, in 16 letters: shapes, colours and words, whatever backend writes them."""
+    if isinstance(picture, str):
+        return hashlib.sha256(picture.encode()).hexdigest()[:16]
     figure = picture.figure if isinstance(picture, Film) else picture
     return hashlib.sha256("\n".join(_drawn(figure)).encode()).hexdigest()[:16]
 
@@ -120,7 +127,7 @@ def save(name: str, theme: str) -> Path:
         picture.savefig(path, dpi=110, metadata={"drawn": drawn, "Software": None})
         Image.open(path).convert("RGB").quantize(64).save(path, optimize=True, pnginfo=_note(drawn))
     else:
-        text = picture.svg() if isinstance(picture, Film) else svg_of(picture)
+        text = picture.svg() if isinstance(picture, Film) else picture if isinstance(picture, str) else svg_of(picture)
         path.write_text(f"{text}<!-- drawn: {drawn} -->\n", encoding="utf-8")
     return path
 

@@ -258,6 +258,8 @@ def _encoder(text: str) -> Block:
             return parse(sys.stdin.read())
         if Path(text).suffix in (".json", ".toml"):
             return _from_file(Path(text))
+        if "(" not in text and Path(text, "config.json").is_file():  # a folder, as a model is saved to
+            return _from_file(Path(text, "config.json"))
         return parse(text)
     except (ConfigError, RegistryError) as error:
         raise UnreadableError(str(error)) from None

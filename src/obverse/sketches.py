@@ -26,14 +26,14 @@ TOP = 30  # room for the headings
 LETTER = 6.7  # units that a letter of the labels is wide, at most
 LONGEST = 72  # letters of a label; what is longer ends in …
 
-STYLE = """
-.obverse{--paper:none;--ink:#1d2430;--quiet:#5d6675;--line:#c9cfd8;--first:#2f6db3;--second:#b65f14;--waist:#7b3f98;
-font:11px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace}
-@media (prefers-color-scheme:dark){.obverse{--ink:#e7eaee;--quiet:#a4adba;--line:#465060;--first:#6aa5e6;
---second:#eda35c;--waist:#c38be0}}
-.obverse text{fill:var(--ink)}.obverse .quiet{fill:var(--quiet)}.obverse .bold{font-weight:bold}
-.obverse .first{fill:var(--first)}.obverse .second{fill:var(--second)}.obverse .waist{fill:var(--waist)}
-.obverse .end{text-anchor:end}.obverse path{fill-opacity:.22}.obverse line{stroke:var(--line)}
+LIGHT = "--ink:#1d2430;--quiet:#5d6675;--line:#c9cfd8;--first:#2f6db3;--second:#b65f14;--waist:#7b3f98"
+DARK = "--ink:#e7eaee;--quiet:#a4adba;--line:#465060;--first:#6aa5e6;--second:#eda35c;--waist:#c38be0"
+STYLE = f"""
+.obverse{{{LIGHT};font:11px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace}}
+@media (prefers-color-scheme:dark){{.obverse{{{DARK}}}}}
+.obverse text{{fill:var(--ink)}}.obverse .quiet{{fill:var(--quiet)}}.obverse .bold{{font-weight:bold}}
+.obverse .first{{fill:var(--first)}}.obverse .second{{fill:var(--second)}}.obverse .waist{{fill:var(--waist)}}
+.obverse .end{{text-anchor:end}}.obverse path{{fill-opacity:.22}}.obverse line{{stroke:var(--line)}}
 """.strip().replace("\n", "")  # fmt: skip
 
 
