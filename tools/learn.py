@@ -153,8 +153,8 @@ def study(family: str, kind: str, seed: int, steps: int, images: Tensor) -> dict
         "steps": steps,
         "code": list(mirrored.code_shape),
         "parameters": sum(p.numel() for p in (model.decoder if kind == "generic" else mirrored.decoder).parameters()),
-        "train": explained(model.train(), images),
         "eval": explained(model.eval(), images),
+        "train": explained(model.train(), images),  # last, since it moves the running statistics
         "seconds": round(perf_counter() - began, 1),
     }
 
