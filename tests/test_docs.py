@@ -4,6 +4,7 @@ import ast
 import inspect
 import pydoc
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -156,3 +157,10 @@ def test_a_file_imports_only_from_rooms_above_it(file: Path) -> None:
     assert room in rooms(), f"draw {room} in docs/design.md"
     allowed = [*rooms()[: rooms().index(room)], room]
     assert [other for other in imports(file) if other not in allowed] == []
+
+
+def test_the_names_of_pytorch_that_signatures_link_to_are_there() -> None:
+    sys.path.insert(0, str(ROOT / "tools"))
+    import torch_inventory
+
+    assert torch_inventory.TARGET.read_bytes() == torch_inventory.inventory(), "run: python tools/torch_inventory.py"
