@@ -4,12 +4,13 @@ import inspect
 
 import pytest
 import torch
+import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import obverse
-from obverse import Chain, MirrorError, ShapeError, lift, mirror
+from obverse import Autoencoder, Chain, MirrorError, ObverseError, ShapeError, lift, mirror
 from obverse import __all__ as public
 from obverse.lifting.kept import Kept
 from obverse.lifting.lifted import GROUP
@@ -318,3 +319,21 @@ def test_a_package_brings_its_rules_and_a_broken_one_breaks_nothing(monkeypatch)
         assert decoder(torch.randn(2, 4, 5)).shape == (2, 3, 12)
     finally:
         RULES.pop(Halved, None)
+
+
+def test_the_way_out_of_python_is_told():
+    module = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    given = Autoencoder(module, (1, 28, 28), literal=True)
+    with pytest.raises(ObverseError, match="Give the blocks") as caught:
+        given.export()
+    advised = str(caught.value).split("Give the blocks: ")[1].rstrip(".").split(", model.encoder")
+    names = {"Autoencoder": Autoencoder, "lift": lift, "module": module}
+    exec(f"{advised[0]}\nmodel.encoder{advised[1]}", names)
+    images = torch.rand(2, 1, 27, 31)
+    assert torch.equal(names["model"].encode(images), given.encode(images))
+    assert names["model"].export() is not None
+
+
+def test_a_recorded_mirror_says_that_it_cannot_be_traced():
+    with pytest.raises(ObverseError, match="recorded anew for every size"):
+        Autoencoder(torchvision.models.resnet18(), (3, 64, 64), until="layer1").export()

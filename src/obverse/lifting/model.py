@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from obverse.block import Block
 from obverse.blocks.conv import Style
 from obverse.chain import Chain
-from obverse.errors import ConfigError
+from obverse.errors import ConfigError, ObverseError
 from obverse.lifting.cutting import run_until
 from obverse.lifting.lifted import Lifted, lift, path_of
 from obverse.lifting.make import Make
@@ -21,6 +22,9 @@ from obverse.modules import Around
 from obverse.plan import Plan
 from obverse.rewrite import Skips
 from obverse.shapes import Shape, as_shape
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 __all__ = ["LiftedAutoencoder", "decoder_of_module"]
 
@@ -135,3 +139,22 @@ class LiftedAutoencoder(Autoencoder):
             code = run_until(self.encoder, self.until, x)
         around += [kept[at] for at in range(len(self.skips))]
         return code
+
+    def export(self, path: str | Path | None = None) -> ExportedProgram:
+        """Not offered: what is exported is made of blocks.
+
+        Raises:
+            ObverseError: with the model of blocks that can be exported, where the module is a sequence of layers.
+        """
+        kind = type(self.encoder).__name__
+        if isinstance(self.encoder_block.links[0].block, Lifted):
+            raise ObverseError(
+                f"the encoder is a {kind} of somebody's own, whose mirror is recorded anew for every size, "
+                "which cannot be traced.",
+                "Export models that are made of blocks.",
+            )
+        raise ObverseError(
+            f"the encoder is a {kind} of somebody's own, and what is exported is made of blocks.",
+            f"Give the blocks: model = Autoencoder(lift(module, {self.input_shape}), {self.input_shape}), "
+            "model.encoder.load_state_dict(module.state_dict()).",
+        )
