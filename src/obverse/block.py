@@ -131,6 +131,7 @@ class Block:
     Attributes:
         pointwise: the block keeps every shape and acts on values only (activation, norm, dropout). A run of such
             blocks is mirrored as a whole and keeps its order inside.
+        idle: the block does nothing in evaluation, as dropout does.
         around: how its module uses what goes round the code: it `"gives"` (an encoder's part), `"takes"` (its
             mirror's part), or neither. Such a module has `forward(x, around=None)`, a list to append to or to pop from.
         adjoint: the block is linear apart from its bias, and its mirror with the same weights is its transpose.
@@ -138,6 +139,7 @@ class Block:
     """
 
     pointwise: ClassVar[bool] = False
+    idle: bool = False
     adjoint: bool = False
     around: Literal["", "gives", "takes"] = ""
     flags: ClassVar[tuple[str, ...]] = ()

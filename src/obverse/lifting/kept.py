@@ -15,7 +15,10 @@ from obverse.lifting.make import Make
 from obverse.shapes import Shape, shape_text
 from obverse.sight import ITSELF, Sight
 
-__all__ = ["Arguments", "Kept", "dtype_of"]
+__all__ = ["NOISE", "Arguments", "Kept", "dtype_of"]
+
+NOISE = {"StochasticDepth", "DropPath", "DropBlock2d"}
+"""Modules that do nothing in evaluation and are not to be lost for that, by the names that libraries give them."""
 
 
 class _Place(Enum):
@@ -88,6 +91,12 @@ class Kept(Block):
     def pointwise(self) -> bool:  # type: ignore[override]
         """Norms and activations of another make than PyTorch's are as pointwise as those."""
         return self.alone
+
+    @property
+    def idle(self) -> bool:  # type: ignore[override]
+        """Stochastic depth, and what else is noise for training only."""
+        module = self.make.part(self.path)
+        return type(module).__name__ in NOISE or isinstance(module, nn.modules.dropout._DropoutNd)
 
     def output_shape(self, shape: Shape) -> Shape:
         if shape not in self._shapes:

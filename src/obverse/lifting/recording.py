@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
 from obverse.errors import ShapeError
-from obverse.lifting.kept import dtype_of
+from obverse.lifting.kept import NOISE, dtype_of
 from obverse.lifting.make import Make
 from obverse.lifting.rules_of_modules import rule_for
 from obverse.shapes import Shape, shape_text
@@ -381,13 +381,9 @@ def _in_place_dunder(name: str) -> bool:
     return name in OVERWRITING
 
 
-WHOLE = {"StochasticDepth", "DropPath", "DropBlock2d"}
-"""Modules that do nothing in evaluation and are not to be lost for that, by the names that libraries give them."""
-
-
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module is one step, whatever happens inside it."""
-    if rule_for(module) is not None or type(module).__name__ in WHOLE or isinstance(module, nn.MultiheadAttention):
+    if rule_for(module) is not None or type(module).__name__ in NOISE or isinstance(module, nn.MultiheadAttention):
         return True
     return type(module).__module__.startswith("torch.nn.modules.") and next(module.children(), None) is None
 
