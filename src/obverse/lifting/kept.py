@@ -134,7 +134,7 @@ class Kept(Block):
 def _measured(block: Kept, shape: Shape) -> Shape:
     module = block.make.part(block.path)
     was = module.training
-    with torch.no_grad():
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         x = torch.empty(2, *shape, device="meta", dtype=dtype_of(module))
         arguments = block.arguments or Arguments((Arguments.INPUT,), {})
         try:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from obverse.block import Block
 from obverse.blocks.branching import Drawn
 from obverse.blocks.pointwise import Identity
 from obverse.chain import Chain
-from obverse.errors import ShapeError
+from obverse.errors import MirrorError, ShapeError
 from obverse.graph import Graph
 from obverse.lifting.cutting import Until
 from obverse.lifting.kept import Kept
-from obverse.lifting.make import Make
-from obverse.lifting.recording import Call, record
+from obverse.lifting.make import Make, has_no_weights_yet, run_once
+from obverse.lifting.recording import Call, record, refusal
 from obverse.lifting.rules_of_functions import FUNCTIONS
 from obverse.lifting.rules_of_modules import RULES, is_itself, rule_for
 from obverse.lifting.skipping import SkipPoint, skip_points
@@ -30,7 +32,7 @@ from obverse.rewrite import Skips
 from obverse.shapes import Shape, as_shape
 from obverse.sight import Sight
 
-__all__ = ["Lifted", "lift", "path_of"]
+__all__ = ["Lifted", "lift", "path_of", "ready"]
 
 Rewriting = Callable[[Block, Shape], Block]
 
@@ -137,13 +139,16 @@ layer4, avgpool, fc; one inside has the path, such as layer1.0.
     """
     if until is None or until == "":
         return ""
-    paths = {path: part for path, part in module.named_modules() if path}
-    if isinstance(until, nn.Module):
-        found = next((path for path, part in paths.items() if part is until), None)
-        if found is not None or until is module:
-            return found or ""
-    elif until in paths:
-        return until
+    paths = {path: part for path, part in module.named_modules(remove_duplicate=False) if path}
+    part = until if isinstance(until, nn.Module) else paths.get(until)
+    found = "" if part is module else next((path for path, other in paths.items() if other is part), None)
+    if found is not None and isinstance(until, str) and found != until:
+        raise ShapeError(
+            f"until={until!r} is the same module as {found!r}, and the code is what it gives when it first runs.",
+            f"Cut at {found!r}, at another part, or give {until!r} a module of its own.",
+        )
+    if found is not None:
+        return found
     said = f"until={until!r}" if isinstance(until, str) else f"until, a {type(until).__name__},"
     near = get_close_matches(str(until), paths, n=3) if isinstance(until, str) else []
     children = [name for name, _ in module.named_children()]
@@ -193,7 +198,14 @@ class Lift:
         Chain(Conv(16, 3, stride=2, padding=1), ReLU(), Flatten())
 
         A layer becomes the block of its name, a `torch.nn.Sequential` a `Chain`, and anything else a graph of blocks,
-        `Lifted`, which is recorded from one forward pass. A layer that no block describes is kept as it is.
+        `Lifted`, which is recorded from one forward pass. So is a sequence of layers that share their weights. A layer
+        that no block describes is kept as it is.
+
+        What is built has the names that the module's weights have, except that a chain counts its blocks: if layers of
+        a `Sequential` have names, load its weights by their order,
+        `dict(zip(built.state_dict(), module.state_dict().values()))`. Hooks that were put on the module stay there, and
+        are not run; those by which `torch.nn.utils` makes weights belong to it. Layers that wait for their first input
+        to make their weights (`nn.LazyConv2d`) make them in a copy.
 
         Args:
             module: the module; it is neither run nor changed.
@@ -208,6 +220,7 @@ class Lift:
         shape = as_shape(input_shape)
         _use_plugins(self)
         path = path_of(module, until)
+        module = ready(module, shape)
         plain = not path or (_is_sequence(module) and "." not in path)
         block = _layers(_cut(module, path), shape, approximate) if plain else None
         if block is None:
@@ -272,23 +285,52 @@ class Lift:
 lift = Lift()
 
 
-def _is_sequence(module: nn.Module) -> bool:
-    return isinstance(module, nn.Sequential) and is_itself(module, nn.Sequential)
+def ready(module: nn.Module, shape: Shape, *, in_place: bool = False) -> nn.Module:
+    """A module that can be recorded: itself, or a copy that has run once if its weights wait for that.
 
+    Args:
+        module: the module.
+        shape: of one example.
+        in_place: whether it runs itself, and no copy of it.
 
-def _cut(module: nn.Module, path: str) -> nn.Module:
-    """A sequence up to one of its layers."""
-    if not path:
+    Raises:
+        ShapeError: where its first run fails.
+        MirrorError: for one whose inside cannot be looked at.
+    """
+    compiled = next((path for path, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)), None)
+    if compiled is not None:
+        raise MirrorError(
+            f"{compiled or 'it'} is a module of torch.jit, compiled: what happens inside cannot be recorded.",
+            "Give the module that it was made from.",
+        )
+    if not has_no_weights_yet(module):
         return module
-    names = [name for name, _ in module.named_children()]
-    return nn.Sequential(*list(module.children())[: names.index(path) + 1])
+    module = module if in_place else copy.deepcopy(module)
+    try:
+        run_once(module, shape)
+    except Exception as error:
+        raise refusal(module, shape, error) from error
+    return module
 
 
-def _layers(module: nn.Module, shape: Shape, approximate: bool) -> Block | None:
+def _is_sequence(module: nn.Module) -> bool:
+    """Whether it is layers in order, each with weights of its own: a chain has no way to say that two share theirs."""
+    if not isinstance(module, nn.Sequential) or not is_itself(module, nn.Sequential):
+        return False
+    all_named = module.named_parameters(remove_duplicate=False)
+    return len(list(all_named)) == len(list(module.named_parameters()))
+
+
+def _cut(module: Any, path: str) -> nn.Module:
+    """A sequence up to one of its layers."""
+    return nn.Sequential(*list(module)[: list(module._modules).index(path) + 1]) if path else module
+
+
+def _layers(module: Any, shape: Shape, approximate: bool) -> Block | None:
     """A layer as its block, a sequence as a chain of them, what holds others as a graph."""
     if _is_sequence(module):
         blocks: list[Block] = []
-        for part in module.children():
+        for part in module:  # not its children, which leave out a layer that stands in it twice
             blocks.append(_layers(part, shape, approximate) or Lifted(Make(part), approximate=approximate))
             shape = blocks[-1].output_shape(shape)
         return Chain(*blocks) if blocks else Identity()

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 
-__all__ = ["Make"]
+__all__ = ["Make", "has_no_weights_yet", "makes_weights", "run_once"]
 
 
 class Make:
@@ -68,9 +70,51 @@ def _weightless(module: nn.Module) -> nn.Module:
             memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
     copied = copy.deepcopy(module, memo)
     for part in copied.modules():
-        part._forward_hooks.clear()  # a caller's hooks collect what they see
+        _unhook(part)
         _forget(part)
+        if isinstance(part, nn.DataParallel):
+            part.device_ids = []  # which it does not share with
     return copied
+
+
+def _unhook(module: nn.Module) -> None:
+    """Take away the hooks of others: they collect what they see, and belong to the module that they were put on."""
+    for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks):
+        for key in [key for key, hook in hooks.items() if not makes_weights(hook)]:
+            del hooks[key]
+
+
+def makes_weights(hook: Any) -> bool:
+    """Whether a hook is part of its module: one that makes its weights, as those of `torch.nn.utils` do.
+
+    >>> from torch.nn.utils.prune import l1_unstructured
+    >>> [makes_weights(hook) for hook in l1_unstructured(nn.Linear(8, 4), "weight", 0.5)._forward_pre_hooks.values()]
+    [True]
+    """
+    kinds = type(hook).__mro__
+    return any(kind.__module__.startswith("torch.nn.utils") for kind in kinds) or isinstance(
+        getattr(hook, "__self__", None), LazyModuleMixin
+    )
+
+
+def has_no_weights_yet(module: nn.Module) -> bool:
+    """Whether weights wait for the first input to tell their shape."""
+    return any(map(is_lazy, [*module.parameters(), *module.buffers()]))
+
+
+def run_once(module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Let lazy layers make their weights.
+
+    >>> layer = nn.LazyConv2d(4, 3)
+    >>> run_once(layer, (3, 9, 9))
+    >>> layer
+    Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1))
+    """
+    waiting = next(parameter for parameter in [*module.parameters(), *module.buffers()] if is_lazy(parameter))
+    was = module.training
+    with torch.no_grad():
+        module.eval()(torch.zeros(2, *shape, device=waiting.device, dtype=waiting.dtype))
+    module.train(was)
 
 
 OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
@@ -109,7 +153,7 @@ def _constants(module: nn.Module) -> Iterator[tuple[str, dict[str, Tensor]]]:
 def _starts(module: nn.Module) -> Iterator[tuple[str, tuple[float, float]]]:
     """Mean and deviation of the parameters that no `reset_parameters` makes anew: a new one starts with as much."""
     for path, part in module.named_modules():
-        if _resets(part):
+        if _makes_all_anew(part):
             continue
         for name, parameter in part.named_parameters(recurse=False):
             if not parameter.is_meta and parameter.is_floating_point():
@@ -125,6 +169,12 @@ def _start(parameter: Tensor, mean: float, deviation: float) -> None:
         parameter.fill_(mean)
     else:
         parameter.normal_(mean, deviation)
+
+
+def _makes_all_anew(module: nn.Module) -> bool:
+    """Whether its `reset_parameters` is PyTorch's, for the weights that PyTorch gave it; others forget some."""
+    of_torch = getattr(_resets(module), "__module__", "").startswith("torch.nn.modules.")
+    return of_torch and not any(map(makes_weights, module._forward_pre_hooks.values()))
 
 
 def _resets(module: nn.Module) -> Any:

@@ -14,7 +14,7 @@ from obverse.blocks.conv import Style
 from obverse.chain import Chain
 from obverse.errors import ConfigError, ObverseError
 from obverse.lifting.cutting import run_until
-from obverse.lifting.lifted import Lifted, lift, path_of
+from obverse.lifting.lifted import Lifted, lift, path_of, ready
 from obverse.lifting.make import Make
 from obverse.lifting.skipping import SkipPoint, kept_back
 from obverse.model import Autoencoder, Decoder, as_chain
@@ -74,6 +74,7 @@ class LiftedAutoencoder(Autoencoder):
         nn.Module.__init__(self)
         shape = as_shape(input_shape)
         self.until = path_of(encoder, until)
+        ready(encoder, shape, in_place=True)
         device, dtype = _place(encoder)
         block = lift(encoder, shape, until=self.until, approximate=approximate)
         if skips is not None:  # which are got hold of by what the module's parts take and give

@@ -22,7 +22,7 @@ from obverse.lifting.make import Make
 from obverse.lifting.rules_of_modules import rule_for
 from obverse.shapes import Shape, shape_text
 
-__all__ = ["Call", "Constant", "Recording", "Scope", "Sighting", "Value", "record"]
+__all__ = ["Call", "Constant", "Recording", "Scope", "Sighting", "Value", "record", "refusal"]
 
 BATCH = 7919
 """The batch that is recorded with: a number that is nobody's size, so that it is known wherever it turns up."""
@@ -198,17 +198,14 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
     handles = list(writer.hooks(module))
     module.eval()
     try:
-        with torch.no_grad(), _hurried(module), writer:
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"), _hurried(module), writer:
             given = module(x)
     except _Reached as reached:
         given = reached.args[0]
     except ShapeError:
         raise
     except Exception as error:
-        raise ShapeError(
-            f"{type(module).__name__} refuses {shape_text(shape)}: {type(error).__name__}: {error}",
-            "Give a shape of one example that the module takes: (C, *spatial), without the batch.",
-        ) from error
+        raise refusal(module, shape, error) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -222,6 +219,14 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
     code = values[-1] if isinstance(given, list) else values[0]
     features = [value for value in values if value is not code] if isinstance(given, list) else []
     return Recording(make, source, code, writer.calls, features, writer.sightings)
+
+
+def refusal(module: nn.Module, shape: Shape, error: Exception) -> ShapeError:
+    """What to say where a module fails."""
+    return ShapeError(
+        f"{type(module).__name__} refuses {shape_text(shape)}: {type(error).__name__}: {error}",
+        "Give a shape of one example that the module takes: (C, *spatial), without the batch.",
+    )
 
 
 @contextmanager
@@ -362,7 +367,8 @@ class _Writer(TorchFunctionMode):
                 self.inside = 0
                 same = isinstance(given, Tensor) and id(given) in self.known
                 if not (same and isinstance(module, nn.Identity)):
-                    call = Call(type(module).__name__, path, scope.args, scope.kwargs, [], tuple(self.scopes), "")
+                    name = type(module).__name__
+                    call = Call(name, path or name, scope.args, scope.kwargs, [], tuple(self.scopes), "")
                     call.module, call.path, call.source = module, path, _source()
                     call.overwrites = getattr(module, "inplace", False) is True
                     self.write(call, given)
