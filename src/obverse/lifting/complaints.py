@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from obverse.lifting.recording import Call
 from obverse.shapes import Shape, shape_text
 
@@ -18,7 +16,8 @@ def complaint(call: Call) -> tuple[str, str]:
     """
     place = ".".join(call.label.split(".")[:-1]) or "the module itself"
     shapes = " and ".join(shape_text(value.sizes[1:]) for value in call.inputs)
-    kind = f"the layer {call.path!r}, a {call.name}" if call.module is not None else f"{call.name}(), in {place}"
+    layer = f"the layer {call.path!r}, a {call.name}" if call.path else f"the module itself, a {call.name}"
+    kind = layer if call.module is not None else f"{call.name}(), in {place}"
     where = f", at {call.source}" if call.source else ""
     reason = (
         f"{kind}{where}, takes {shapes} to {shape_text(call.outputs[0].sizes[1:])}, and nothing takes that back.\n"
@@ -36,23 +35,28 @@ def _tried(call: Call) -> str:
 
 
 def _lines(call: Call) -> str:
-    mirror = _plain_mirror(call.inputs[0].shape, call.outputs[0].shape)
     if call.module is not None:
         kind = type(call.module)
         head = f"from {kind.__module__} import {kind.__qualname__.split('.')[0]}\n\n@lift.register({kind.__qualname__})"
         if "<locals>" in kind.__qualname__:
             head = f"@lift.register({kind.__name__})"
-        body = f"def rule(module, shape):\n    return lift.kept(module, {mirror})"
+        start = "def rule(module, shape):\n"
+        way = f"lift.kept(module, {_plain_mirror(call.inputs[0].shape, call.outputs[0].shape)})"
     else:
         head = f"@lift.function({call.name!r})"
-        body = f"def rule(call):\n    return lift.followed(call, {mirror})"
-    return f"from obverse import Chain, Conv, Flatten, Identity, Linear, Unflatten, Upsample, lift\n\n{head}\n{body}"
+        start = "def rule(call):\n    shape = call.input_shape\n"
+        way = f"lift.followed(call, {_plain_mirror(call.inputs[0].shape, call.outputs[0].shape)})"
+    imports = sorted(name for name in ("Chain", "Conv", "Flatten", "Identity", "Linear", "Unflatten", "Upsample")
+                     if f"{name}(" in way)  # fmt: skip
+    math = "from math import prod\n\n" if "prod(" in way else ""
+    return f"{math}from obverse import {', '.join(imports)}, lift\n\n{head}\n{start}    return {way}"
 
 
 def _plain_mirror(before: Shape, after: Shape) -> str:
+    """What restores the shape, from the shape: it holds at every size, as long as no axis is lost."""
     if before == after:
         return "Identity()"
     if len(before) == len(after) and 2 <= len(before) <= 4:
-        size = f"Upsample(size={before[1:]})"
-        return size if before[0] == after[0] else f"Chain(Conv({before[0]}, 1), {size})"
-    return f"Chain(Flatten(), Linear({prod(before)}), Unflatten(1, {before}))"
+        size = "Upsample(size=shape[1:])"
+        return size if before[0] == after[0] else f"Chain(Conv(shape[0], 1), {size})"
+    return "Chain(Flatten(), Linear(prod(shape)), Unflatten(1, shape))"

@@ -21,15 +21,16 @@ from obverse.graph import Graph
 from obverse.lifting.cutting import Until
 from obverse.lifting.kept import Kept
 from obverse.lifting.make import Make, has_no_weights_yet, run_once
-from obverse.lifting.recording import Call, record, refusal
+from obverse.lifting.recording import Call, record
 from obverse.lifting.rules_of_functions import FUNCTIONS
 from obverse.lifting.rules_of_modules import RULES, is_itself, rule_for
 from obverse.lifting.skipping import SkipPoint, skip_points
 from obverse.lifting.steps import Recorded, Step
+from obverse.lifting.trying import output_shape, refusal
 from obverse.lifting.wiring import Drawing, draw, placed_steps
 from obverse.plugins import Group, Plugin
 from obverse.rewrite import Skips
-from obverse.shapes import Shape, as_shape
+from obverse.shapes import Shape, as_shape, shape_text
 from obverse.sight import Sight
 
 __all__ = ["Lifted", "lift", "path_of", "ready"]
@@ -149,15 +150,16 @@ layer4, avgpool, fc; one inside has the path, such as layer1.0.
         )
     if found is not None:
         return found
-    said = f"until={until!r}" if isinstance(until, str) else f"until, a {type(until).__name__},"
-    near = get_close_matches(str(until), paths, n=3) if isinstance(until, str) else []
+    theirs = isinstance(until, nn.Module)
+    said = f"until, a {type(until).__name__}," if theirs else f"until={until!r}"
+    near = [] if theirs else get_close_matches(str(until), paths, n=3)
     children = [name for name, _ in module.named_children()]
     inner = next((path for path in paths if "." in path), "")
     advice = f"Did you mean {', '.join(map(repr, sorted(near)))}? " if near else ""
     deeper = f"; one inside has the path, such as {inner}" if inner else ""
     raise ShapeError(
         f"{said} is no module of {type(module).__name__}.",
-        f"{advice}Its modules are {', '.join(children)}{deeper}.",
+        f"{advice}Its modules are {', '.join(children)}{deeper}." if children else "It has no parts: leave until out.",
     )
 
 
@@ -218,6 +220,9 @@ class Lift:
             ShapeError: for a shape that the module refuses, and a cut point that it has not.
         """
         shape = as_shape(input_shape)
+        if not isinstance(module, nn.Module):
+            what = "a class" if isinstance(module, type) else f"a {type(module).__name__}"
+            raise ShapeError(f"{module!r:.80} is {what}, no torch.nn.Module.", "Give the module, such as nn.ReLU().")
         _use_plugins(self)
         path = path_of(module, until)
         module = ready(module, shape)
@@ -225,7 +230,15 @@ class Lift:
         block = _layers(_cut(module, path), shape, approximate) if plain else None
         if block is None:
             block = Lifted(Make(module), path, approximate)
-        block.output_shape(shape)
+        given = block.output_shape(shape)
+        if plain and all(type(size) is int for size in shape):  # a block takes any channels, its module those it has
+            taken = output_shape(Make(module), shape, path)
+            if taken != given:
+                raise ShapeError(
+                    f"{type(module).__name__} takes N×{shape_text(shape)} to N×{shape_text(taken)}: to it the batch is "
+                    "no batch.",
+                    f"Give a shape of one example that gives one of {len(given)} axes.",
+                )
         return block
 
     def register(self, *types: type) -> Callable[[Any], Any]:
@@ -246,7 +259,13 @@ class Lift:
 
         The rule takes the module and the shape of one example that reaches it, and gives a block, or `None` where it
         does not hold.
+
+        Raises:
+            ShapeError: for what is no type of modules.
         """
+        for kind in types:
+            if not isinstance(kind, type) or not issubclass(kind, nn.Module):
+                raise ShapeError(f"{kind!r:.80} is no type of modules.", "Write @lift.register(TheirLayer).")
 
         def add(rule: Any) -> Any:
             RULES.update(dict.fromkeys(types, rule))
@@ -263,7 +282,13 @@ class Lift:
 
         The rule takes the recorded call, with `input_shape`, `output_shape`, `args` and `kwargs`, and gives a block, or
         what `followed` gives.
+
+        Raises:
+            ShapeError: for what is no name.
         """
+        for name in names:
+            if not isinstance(name, str):
+                raise ShapeError(f"{name!r:.80} is no name.", 'Write @lift.function("cumsum").')
 
         def add(rule: Any) -> Any:
             FUNCTIONS.update(dict.fromkeys(names, rule))
@@ -309,13 +334,13 @@ def ready(module: nn.Module, shape: Shape, *, in_place: bool = False) -> nn.Modu
     try:
         run_once(module, shape)
     except Exception as error:
-        raise refusal(module, shape, error) from error
+        raise refusal(Make(nn.Module()), shape, error, []) from error
     return module
 
 
 def _is_sequence(module: nn.Module) -> bool:
     """Whether it is layers in order, each with weights of its own: a chain has no way to say that two share theirs."""
-    if not isinstance(module, nn.Sequential) or not is_itself(module, nn.Sequential):
+    if not isinstance(module, nn.Sequential) or not is_itself(module, nn.Sequential) or rule_for(module) is not None:
         return False
     all_named = module.named_parameters(remove_duplicate=False)
     return len(list(all_named)) == len(list(module.named_parameters()))
@@ -334,12 +359,19 @@ def _layers(module: Any, shape: Shape, approximate: bool) -> Block | None:
             blocks.append(_layers(part, shape, approximate) or Lifted(Make(part), approximate=approximate))
             shape = blocks[-1].output_shape(shape)
         return Chain(*blocks) if blocks else Identity()
+    if _gives_several(module):
+        return None
     found = rule_for(module)
     if found is not None:
         block = found[1](module, shape)
         if is_itself(module, found[0]):
             return block
         return Kept.of(module, alone=True) if block is not None and block.pointwise else None
-    if next(module.children(), None) is None and type(module).__module__.startswith("torch.nn"):
+    if next(module.children(), None) is None and type(module).__module__.startswith("torch.nn."):
         return Kept.of(module)
     return None
+
+
+def _gives_several(module: nn.Module) -> bool:
+    """Whether it is a layer of PyTorch's that gives a tuple, of which a graph follows the first."""
+    return isinstance(module, (nn.RNNBase, nn.LSTMCell)) or getattr(module, "return_indices", False) is True

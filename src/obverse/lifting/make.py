@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
-__all__ = ["Make", "has_no_weights_yet", "makes_weights", "run_once"]
+__all__ = ["Make", "dtype_of", "has_no_weights_yet", "makes_weights", "run_once", "uncompiled"]
 
 
 class Make:
@@ -41,6 +43,8 @@ class Make:
         """A module of the same make as the one at a path, with parameters of its own as new ones have them."""
         module = copy.deepcopy(self.part(path)).to_empty(device=torch.get_default_device())
         prefix = f"{path}." if path else ""
+        for parameter in module.parameters():  # all of them learn, whatever is frozen where they come from
+            parameter.requires_grad_(parameter.is_floating_point())
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 _start(parameter, *self.starts.get(prefix + name, (0.0, 0.02)))
@@ -189,3 +193,17 @@ def _reset(module: nn.Module) -> None:
         reset()
     except Exception:  # one that wants arguments is not PyTorch's, nor one that fails: the parameters have their start
         return
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """What the module computes in."""
+    floating = (tensor.dtype for tensor in module.parameters() if tensor.is_floating_point())
+    return next(floating, torch.get_default_dtype())
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """While it is entered, what `torch.compile` has wrapped runs as it was written."""
+    if "torch._dynamo" not in sys.modules:  # importing it takes a second, and nothing is compiled without it
+        return nullcontext()
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager

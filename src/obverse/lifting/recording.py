@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
-from obverse.errors import ShapeError
-from obverse.lifting.kept import dtype_of
-from obverse.lifting.make import Make
+from obverse.errors import ObverseError, ShapeError
+from obverse.lifting.cutting import not_run
+from obverse.lifting.make import Make, dtype_of, uncompiled
 from obverse.lifting.rules_of_modules import rule_for
-from obverse.shapes import Shape, shape_text
+from obverse.lifting.trying import refusal
+from obverse.shapes import Shape
 
-__all__ = ["Call", "Constant", "Recording", "Scope", "Sighting", "Value", "record", "refusal"]
+__all__ = ["Call", "Constant", "Recording", "Scope", "Sighting", "Value", "record"]
 
 BATCH = 7919
 """The batch that is recorded with: a number that is nobody's size, so that it is known wherever it turns up."""
@@ -198,14 +199,17 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
     handles = list(writer.hooks(module))
     module.eval()
     try:
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"), _hurried(module), writer:
+        with torch.no_grad(), uncompiled(), _hurried(module), writer:
             given = module(x)
+        if until:
+            raise not_run(module, until)
     except _Reached as reached:
         given = reached.args[0]
-    except ShapeError:
+    except ObverseError:
         raise
     except Exception as error:
-        raise refusal(module, shape, error) from error
+        asked = [(scope.path, scope.module, [value.sizes for value in scope.inputs]) for scope in writer.scopes]
+        raise refusal(make, shape, error, asked) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -219,14 +223,6 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
     code = values[-1] if isinstance(given, list) else values[0]
     features = [value for value in values if value is not code] if isinstance(given, list) else []
     return Recording(make, source, code, writer.calls, features, writer.sightings)
-
-
-def refusal(module: nn.Module, shape: Shape, error: Exception) -> ShapeError:
-    """What to say where a module fails."""
-    return ShapeError(
-        f"{type(module).__name__} refuses {shape_text(shape)}: {type(error).__name__}: {error}",
-        "Give a shape of one example that the module takes: (C, *spatial), without the batch.",
-    )
 
 
 @contextmanager
@@ -341,7 +337,7 @@ class _Writer(TorchFunctionMode):
 
     def hooks(self, module: nn.Module) -> Iterator[Any]:
         for path, part in module.named_modules():
-            yield part.register_forward_pre_hook(self._enter(path), with_kwargs=True)
+            yield part.register_forward_pre_hook(self._enter(path), prepend=True, with_kwargs=True)
             yield part.register_forward_hook(self._leave(path), with_kwargs=True)
 
     def _enter(self, path: str) -> Callable[..., None]:
@@ -419,13 +415,13 @@ def plain_name(func: Any) -> str:
     return SAME.get(plain, plain)
 
 
-NOT_THEIRS = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parent}/")
+NOT_THEIRS = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
 
 
 def _source() -> str:
-    """Where in somebody's code this happens: the nearest line that is neither PyTorch's nor ours."""
+    """Where in somebody's code this happens: the nearest line of theirs inside of the module; `""` for none."""
     frame: Any = sys._getframe(2)
-    while frame is not None:
+    while frame is not None and frame.f_code is not record.__code__:
         file = frame.f_code.co_filename
         if not file.startswith(NOT_THEIRS) and "einops" not in file:
             return f"{Path(file).name}:{frame.f_lineno}"

@@ -125,10 +125,15 @@ def linear(m: Any, shape: Shape) -> Block:
 
 
 @rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-def max_pool(m: Any, shape: Shape) -> Block | None:
+def max_pool(m: Any, shape: Shape) -> Block:
     settings: Any = [number(value) for value in (m.kernel_size, _other(m), m.padding, m.dilation)]
     rest: Any = (False, m.ceil_mode)
-    return None if m.return_indices else MaxPool(*settings, *rest)
+    return values_of(m, MaxPool(*settings, *rest), shape)
+
+
+def values_of(m: Any, pool: Block, shape: Shape) -> Block:
+    """A pooling; one that gives places as well is kept, since a block gives one value."""
+    return Kept.of(m, pool.mirror(shape)) if m.return_indices else pool
 
 
 @rule(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
@@ -155,13 +160,13 @@ def adaptive_avg_pool(m: Any, shape: Shape) -> Block:
 
 
 @rule(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
-def adaptive_max_pool(m: Any, shape: Shape) -> Block | None:
-    return None if m.return_indices else AdaptiveMaxPool(number(m.output_size))
+def adaptive_max_pool(m: Any, shape: Shape) -> Block:
+    return values_of(m, AdaptiveMaxPool(number(m.output_size)), shape)
 
 
 @rule(nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
-def fractional_max_pool(m: Any, shape: Shape) -> Block | None:
-    return None if m.return_indices else Kept.of(m, NearestUnpool(tuple(shape[1:])))
+def fractional_max_pool(m: Any, shape: Shape) -> Block:
+    return Kept.of(m, NearestUnpool(tuple(shape[1:])))
 
 
 @rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
