@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from obverse.lifting.recording import Call
+from obverse.lifting.recording import BATCH, Call
+from obverse.lifting.rules_of_functions import FUNCTIONS
+from obverse.lifting.rules_of_modules import RULES
 from obverse.shapes import Shape, shape_text
 
 __all__ = ["complaint"]
@@ -15,15 +17,30 @@ def complaint(call: Call) -> tuple[str, str]:
     operation does knows a better one.
     """
     place = ".".join(call.label.split(".")[:-1]) or "the module itself"
-    shapes = " and ".join(shape_text(value.sizes[1:]) for value in call.inputs)
     layer = f"the layer {call.path!r}, a {call.name}" if call.path else f"the module itself, a {call.name}"
     kind = layer if call.module is not None else f"{call.name}(), in {place}"
     where = f", at {call.source}" if call.source else ""
+    if not all(value.has_batch for value in (*call.inputs, call.outputs[0])):
+        before = " and ".join(_with_batch(value.sizes) for value in call.inputs)
+        mixed = (
+            f"{kind}{where}, takes {before} to {_with_batch(call.outputs[0].sizes)}, where N is the batch: what one "
+            "example has is mixed with it, and a mirror knows one example."
+        )
+        return mixed, (
+            "Leave the batch as the first axis, x.flatten(1) and the like; or do it in a module that takes and gives "
+            "one shape, which is kept whole."
+        )
+    shapes = " and ".join(shape_text(value.shape) for value in call.inputs)
     reason = (
-        f"{kind}{where}, takes {shapes} to {shape_text(call.outputs[0].sizes[1:])}, and nothing takes that back.\n"
+        f"{kind}{where}, takes {shapes} to {shape_text(call.outputs[0].shape)}, and nothing takes that back.\n"
         f"Tried: {_tried(call)}."
     )
     return reason, f"Add a rule, such as this one, with a mirror that suits the operation:\n\n{_lines(call)}\n"
+
+
+def _with_batch(sizes: Shape) -> str:
+    """Sizes as they are recorded, with N for the batch."""
+    return "×".join(f"{size // BATCH if size > BATCH else ''}N" if size % BATCH == 0 else str(size) for size in sizes)
 
 
 def _tried(call: Call) -> str:
@@ -37,13 +54,16 @@ def _tried(call: Call) -> str:
 def _lines(call: Call) -> str:
     if call.module is not None:
         kind = type(call.module)
-        head = f"from {kind.__module__} import {kind.__qualname__.split('.')[0]}\n\n@lift.register({kind.__qualname__})"
+        more = ", otherwise=True" if kind in RULES else ""
+        head = f"from {kind.__module__} import {kind.__qualname__.split('.')[0]}\n\n"
+        head += f"@lift.register({kind.__qualname__}{more})"
         if "<locals>" in kind.__qualname__:
-            head = f"@lift.register({kind.__name__})"
+            head = f"@lift.register({kind.__name__}{more})"
         start = "def rule(module, shape):\n"
         way = f"lift.kept(module, {_plain_mirror(call.inputs[0].shape, call.outputs[0].shape)})"
     else:
-        head = f"@lift.function({call.name!r})"
+        more = ", otherwise=True" if call.name in FUNCTIONS else ""
+        head = f"@lift.function({call.name!r}{more})"
         start = "def rule(call):\n    shape = call.input_shape\n"
         way = f"lift.followed(call, {_plain_mirror(call.inputs[0].shape, call.outputs[0].shape)})"
     imports = sorted(name for name in ("Chain", "Conv", "Flatten", "Identity", "Linear", "Unflatten", "Upsample")

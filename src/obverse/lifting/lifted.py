@@ -163,6 +163,18 @@ layer4, avgpool, fc; one inside has the path, such as layer1.0.
     )
 
 
+def _either(first: Any, second: Any) -> Any:
+    """One rule of two: the second is asked where the first does not hold."""
+    if first is None:
+        return second
+
+    def rule(*given: Any) -> Any:
+        found = first(*given)
+        return second(*given) if found is None else found
+
+    return rule
+
+
 def _objection(found: Any) -> str:
     return "" if callable(found) else f"it is {found!r}, and rules are added by a function: `def rules(lift): ...`."
 
@@ -230,18 +242,12 @@ class Lift:
         block = _layers(_cut(module, path), shape, approximate) if plain else None
         if block is None:
             block = Lifted(Make(module), path, approximate)
-        given = block.output_shape(shape)
-        if plain and all(type(size) is int for size in shape):  # a block takes any channels, its module those it has
-            taken = output_shape(Make(module), shape, path)
-            if taken != given:
-                raise ShapeError(
-                    f"{type(module).__name__} takes N×{shape_text(shape)} to N×{shape_text(taken)}: to it the batch is "
-                    "no batch.",
-                    f"Give a shape of one example that gives one of {len(given)} axes.",
-                )
+            block.output_shape(shape)
+        elif all(type(size) is int for size in shape):  # a block takes any channels, its module those that it has
+            _check_alike(module, block, shape, path)
         return block
 
-    def register(self, *types: type) -> Callable[[Any], Any]:
+    def register(self, *types: type, otherwise: bool = False) -> Callable[[Any], Any]:
         """Add a rule for a type of module, and for those made from it; a decorator.
 
         >>> class Doubled(nn.Module):
@@ -256,6 +262,7 @@ class Lift:
 
         Args:
             *types: the types of modules.
+            otherwise: whether it is only asked where the rule that the type has does not hold.
 
         The rule takes the module and the shape of one example that reaches it, and gives a block, or `None` where it
         does not hold.
@@ -268,17 +275,19 @@ class Lift:
                 raise ShapeError(f"{kind!r:.80} is no type of modules.", "Write @lift.register(TheirLayer).")
 
         def add(rule: Any) -> Any:
-            RULES.update(dict.fromkeys(types, rule))
+            for kind in types:
+                RULES[kind] = _either(RULES.get(kind), rule) if otherwise else rule
             _drawn.cache_clear()
             return rule
 
         return add
 
-    def function(self, *names: str) -> Callable[[Any], Any]:
+    def function(self, *names: str, otherwise: bool = False) -> Callable[[Any], Any]:
         """Add a rule for a function of torch, by its plain name: `"add"` for `+`, `+=`, `torch.add`; a decorator.
 
         Args:
             *names: plain names.
+            otherwise: whether it is only asked where the rule that the function has does not hold.
 
         The rule takes the recorded call, with `input_shape`, `output_shape`, `args` and `kwargs`, and gives a block, or
         what `followed` gives.
@@ -291,7 +300,8 @@ class Lift:
                 raise ShapeError(f"{name!r:.80} is no name.", 'Write @lift.function("cumsum").')
 
         def add(rule: Any) -> Any:
-            FUNCTIONS.update(dict.fromkeys(names, rule))
+            for name in names:
+                FUNCTIONS[name] = _either(FUNCTIONS.get(name), rule) if otherwise else rule
             _drawn.cache_clear()
             return rule
 
@@ -336,6 +346,17 @@ def ready(module: nn.Module, shape: Shape, *, in_place: bool = False) -> nn.Modu
     except Exception as error:
         raise refusal(Make(nn.Module()), shape, error, []) from error
     return module
+
+
+def _check_alike(module: nn.Module, block: Block, shape: Shape, path: str) -> None:
+    taken = output_shape(Make(module), shape, path)
+    described = block.output_shape(shape)
+    if taken != described:
+        raise ShapeError(
+            f"{type(module).__name__} takes N×{shape_text(shape)} to N×{shape_text(taken)}, and as a layer for one "
+            f"example of {shape_text(shape)} it gives N×{shape_text(described)}: it takes N for one of its own axes.",
+            "Give the shape of one example, (C, *spatial), with all its axes.",
+        )
 
 
 def _is_sequence(module: nn.Module) -> bool:

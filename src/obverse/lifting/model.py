@@ -17,7 +17,7 @@ from obverse.lifting.cutting import run_until
 from obverse.lifting.lifted import Lifted, lift, path_of, ready
 from obverse.lifting.make import Make
 from obverse.lifting.skipping import SkipPoint, kept_back
-from obverse.model import Autoencoder, Decoder, as_chain
+from obverse.model import Autoencoder, Decoder, as_chain, check_batch
 from obverse.modules import Around
 from obverse.plan import Plan
 from obverse.rewrite import Skips
@@ -134,6 +134,8 @@ class LiftedAutoencoder(Autoencoder):
 
     def encode(self, x: Tensor, around: Around | None = None) -> Tensor:
         """The code of a batch: what the module gives, or the part of it at which it was cut."""
+        if not torch.compiler.is_compiling() and (x.shape[1:] != self.input_shape or not x.is_floating_point()):
+            check_batch(x, self.input_shape)
         if around is None or not self.skips:
             return run_until(self.encoder, self.until, x)
         with kept_back(self.encoder, self.skips) as kept:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
-from obverse.errors import ObverseError, ShapeError
+from obverse.errors import MirrorError, ObverseError, ShapeError
 from obverse.lifting.cutting import not_run
 from obverse.lifting.make import Make, dtype_of, uncompiled
 from obverse.lifting.rules_of_modules import rule_for
@@ -216,12 +216,18 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
     values = [writer.known[id(leaf)][1] for leaf in tree_leaves(given) if id(leaf) in writer.known]
     if not values:
         raise ShapeError(
-            f"{type(module).__name__} gives no tensor that depends on its input.",
-            "Cut it where there is one: until='...'.",
+            f"{type(module).__name__} gives no tensor that depends on its input, as far as it could be followed.",
+            "Cut it where there is one, until='...'. What torch.func, NumPy and the like do is not seen.",
         )
     # a list holds features, the deepest at its end; a tuple begins with what matters
     code = values[-1] if isinstance(given, list) else values[0]
     features = [value for value in values if value is not code] if isinstance(given, list) else []
+    dtype = next(tensor for tensor, value in writer.known.values() if value is code).dtype
+    if not dtype.is_floating_point:
+        raise MirrorError(
+            f"{type(module).__name__} gives {dtype}, and the layers of a mirror take real numbers.",
+            "Cut in front of what gives it: until='...'.",
+        )
     return Recording(make, source, code, writer.calls, features, writer.sightings)
 
 
