@@ -203,7 +203,8 @@ def dtype_of(module: nn.Module) -> torch.dtype:
 
 def uncompiled() -> AbstractContextManager[Any]:
     """While it is entered, what `torch.compile` has wrapped runs as it was written."""
-    if "torch._dynamo" not in sys.modules:  # importing it takes a second, and nothing is compiled without it
+    # importing it takes a second, and nothing is compiled without it; while it looks on it cannot be told
+    if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
         return nullcontext()
     eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
     return eager
