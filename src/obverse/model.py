@@ -22,6 +22,7 @@ from obverse.errors import ConfigError, ShapeError
 from obverse.habits import learnable
 from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
+from obverse.ranges import warn_if_out_of_reach
 from obverse.rewrite import Skips, with_skips, with_upsampling
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
 from obverse.sketches import page
@@ -390,6 +391,8 @@ class Autoencoder(nn.Module):
             `"transpose"`.
     """
 
+    _compared = False
+
     def __new__(cls, encoder: Any = None, *_: Any, **options: Any) -> Autoencoder:
         """A module in place of a chain makes a model that keeps it."""
         is_module = isinstance(encoder, nn.Module)
@@ -503,9 +506,17 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""
+        self._compare(x)
         around: Around | None = [] if self.encoder.block.around else None
         code = self.encoder(x, around=around)
         return self.decoder(code, x.shape[2:], around), code
+
+    def _compare(self, x: Tensor) -> None:
+        """Warn, on the first batch in training, if the output cannot give it back."""
+        if torch.compiler.is_compiling() or self._compared or not self.training or self.decoder.output is None:
+            return
+        self._compared = True
+        warn_if_out_of_reach(self.decoder.output, x)
 
     def encode(self, x: Tensor, around: Around | None = None) -> Tensor:
         """The code of a batch.

@@ -128,6 +128,7 @@ class LiftedAutoencoder(Autoencoder):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""
+        self._compare(x)
         around: Around | None = [] if self.skips else None
         code = self.encode(x, around)
         return self.decoder(code, x.shape[2:], around), code
