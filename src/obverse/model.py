@@ -417,7 +417,7 @@ class Autoencoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if skips is not None and not isinstance(skips, str):
+        if skips is not None and not isinstance(skips, (str, bool)):
             skips = dict(skips) if isinstance(skips, Mapping) else tuple(skips)
         if tied and upsampling != "transpose":
             raise ShapeError(

@@ -66,8 +66,8 @@ def warn_if_out_of_reach(output: Block | None, x: Tensor) -> None:
     >>> with warnings.catch_warnings(record=True, action="always") as caught:
     ...     warn_if_out_of_reach(Tanh(), torch.linspace(0, 255, 100))
     >>> print(caught[0].message)
-    output=Tanh() gives -1 to 1, and 99 % of the numbers in this batch, 0 to 255, are out of its reach: they cannot be \
-given back.
+    output=Tanh() gives -1 to 1, and 99 % of the numbers in this batch, 0 to 255, are far out of its reach: they \
+cannot be given back.
     Give x / 127.5 - 1.
     """
     reach = range_of(output)
@@ -82,7 +82,7 @@ given back.
     if share > 0.1:
         said = (
             f"output={output!r} gives {reach[0]:g} to {reach[1]:g}, and {100 * share:.0f} % of the numbers in this "
-            f"batch, {least:.3g} to {most:.3g}, are out of its reach: they cannot be given back."
+            f"batch, {least:.3g} to {most:.3g}, are far out of its reach: they cannot be given back."
         )
         warnings.warn(f"{said}\n{repair_of(reach, least, most)}", RangeWarning, stacklevel=_level())
 

@@ -10,15 +10,20 @@ from obverse.shapes import Shape, shape_text
 __all__ = ["complaint"]
 
 
-def complaint(call: Call) -> tuple[str, str]:
+def complaint(call: Call, around: str = "") -> tuple[str, str]:
     """What is wrong, and the lines that mend it.
 
     The lines run as they are. Their mirror is a plain one, learned where the shape changes; whoever knows what the
     operation does knows a better one.
+
+    Args:
+        call: what was recorded.
+        around: where the module that was recorded is in what somebody gave.
     """
-    place = ".".join(call.label.split(".")[:-1]) or "the module itself"
-    layer = f"the layer {call.path!r}, a {call.name}" if call.path else f"the module itself, a {call.name}"
-    kind = layer if call.module is not None else f"{call.name}(), in {place}"
+    inside = call.path if call.module is not None else ".".join(call.label.split(".")[:-1])
+    place = ".".join(filter(None, (around, inside)))
+    layer = f"the layer {place!r}, a {call.name}" if place else f"the module itself, a {call.name}"
+    kind = layer if call.module is not None else f"{call.name}(), in {place or 'the module itself'}"
     where = f", at {call.source}" if call.source else ""
     if not all(value.has_batch for value in (*call.inputs, call.outputs[0])):
         before = " and ".join(_with_batch(value.sizes) for value in call.inputs)
@@ -33,7 +38,7 @@ def complaint(call: Call) -> tuple[str, str]:
     shapes = " and ".join(shape_text(value.shape) for value in call.inputs)
     reason = (
         f"{kind}{where}, takes {shapes} to {shape_text(call.outputs[0].shape)}, and nothing takes that back.\n"
-        f"Tried: {_tried(call)}."
+        f"Tried: {_tried(call, around)}."
     )
     return reason, f"Add a rule, such as this one, with a mirror that suits the operation:\n\n{_lines(call)}\n"
 
@@ -43,10 +48,11 @@ def _with_batch(sizes: Shape) -> str:
     return "×".join(f"{size // BATCH if size > BATCH else ''}N" if size % BATCH == 0 else str(size) for size in sizes)
 
 
-def _tried(call: Call) -> str:
+def _tried(call: Call, around: str) -> str:
     name = call.name
     own = f"a rule for {name}" if call.module is not None else f"a rule for the function {name!r}"
-    shells = [scope.path for scope in reversed(call.scopes) if scope.path]
+    shells = [".".join(filter(None, (around, scope.path))) for scope in reversed(call.scopes)]
+    shells = [path for path in shells if path]
     tried = f"{own}; to keep a module around it whole, which must take one value and give one of the same shape"
     return tried + (f" ({', '.join(shells)})" if shells else "")
 

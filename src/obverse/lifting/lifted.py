@@ -372,12 +372,14 @@ def _cut(module: Any, path: str) -> nn.Module:
     return nn.Sequential(*list(module)[: list(module._modules).index(path) + 1]) if path else module
 
 
-def _layers(module: Any, shape: Shape, approximate: bool) -> Block | None:
+def _layers(module: Any, shape: Shape, approximate: bool, place: str = "") -> Block | None:
     """A layer as its block, a sequence as a chain of them, what holds others as a graph."""
     if _is_sequence(module):
         blocks: list[Block] = []
-        for part in module:  # not its children, which leave out a layer that stands in it twice
-            blocks.append(_layers(part, shape, approximate) or Lifted(Make(part), approximate=approximate))
+        for name, part in module._modules.items():  # not its children, which leave out a layer that stands in it twice
+            inner = f"{place}.{name}" if place else name
+            block = _layers(part, shape, approximate, inner)
+            blocks.append(block or Lifted(Make(part, inner), approximate=approximate))
             shape = blocks[-1].output_shape(shape)
         return Chain(*blocks) if blocks else Identity()
     if _gives_several(module):

@@ -29,7 +29,8 @@ class Make:
     ('cpu', False)
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, place: str = "") -> None:
+        self.place = place  # where it is in what somebody gave, for messages
         self.module = _weightless(module)
         self.buffers = dict(module.named_buffers())
         self.constants = dict(_constants(module))

@@ -266,6 +266,7 @@ class _Writer(TorchFunctionMode):
         self.inside = 0
         self.sightings: dict[Value, list[Sighting]] = {}
         self.times: Counter[tuple[str, bool]] = Counter()
+        self.paths = {path for path, _ in make.module.named_modules()}
         self.parameters = {id(parameter): name for name, parameter in make.module.named_parameters()}
 
     # What is known ---------------------------------------------------------------------------------------------------
@@ -339,6 +340,16 @@ class _Writer(TorchFunctionMode):
             label += "_"
         return f"{scope.path}.{label}" if scope.path else label
 
+    def _layers_label(self, module: nn.Module, path: str) -> str:
+        """Its path. A layer that learns shares its mirror, too; one that does not has another each time it is used."""
+        time = self.times[path, True]
+        if not time or next(module.parameters(), None) is not None:
+            return path or type(module).__name__
+        label = f"{path}_{time}"
+        while label in self.paths:
+            label += "_"
+        return label
+
     # Modules ---------------------------------------------------------------------------------------------------------
 
     def hooks(self, module: nn.Module) -> Iterator[Any]:
@@ -370,7 +381,9 @@ class _Writer(TorchFunctionMode):
                 same = isinstance(given, Tensor) and id(given) in self.known
                 if not (same and isinstance(module, nn.Identity)):
                     name = type(module).__name__
-                    call = Call(name, path or name, scope.args, scope.kwargs, [], tuple(self.scopes), "")
+                    call = Call(
+                        name, self._layers_label(module, path), scope.args, scope.kwargs, [], tuple(self.scopes), ""
+                    )
                     call.module, call.path, call.source = module, path, _source()
                     call.overwrites = getattr(module, "inplace", False) is True
                     self.write(call, given)
