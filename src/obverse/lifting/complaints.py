@@ -10,7 +10,7 @@ from obverse.shapes import Shape, shape_text
 __all__ = ["complaint"]
 
 
-def complaint(call: Call, around: str = "") -> tuple[str, str]:
+def complaint(call: Call, around: str = "", approximately: bool = False) -> tuple[str, str]:
     """What is wrong, and the lines that mend it.
 
     The lines run as they are. Their mirror is a plain one, learned where the shape changes; whoever knows what the
@@ -19,6 +19,7 @@ def complaint(call: Call, around: str = "") -> tuple[str, str]:
     Args:
         call: what was recorded.
         around: where the module that was recorded is in what somebody gave.
+        approximately: whether an approximate mirror would do.
     """
     inside = call.path if call.module is not None else ".".join(call.label.split(".")[:-1])
     place = ".".join(filter(None, (around, inside)))
@@ -40,7 +41,10 @@ def complaint(call: Call, around: str = "") -> tuple[str, str]:
         f"{kind}{where}, takes {shapes} to {shape_text(call.outputs[0].shape)}, and nothing takes that back.\n"
         f"Tried: {_tried(call, around)}."
     )
-    return reason, f"Add a rule, such as this one, with a mirror that suits the operation:\n\n{_lines(call)}\n"
+    main_path = (
+        "Give approximate=True, which follows its main path and drops the rest. Or add" if approximately else "Add"
+    )
+    return reason, f"{main_path} a rule, such as this one, with a mirror that suits the operation:\n\n{_lines(call)}\n"
 
 
 def _with_batch(sizes: Shape) -> str:
