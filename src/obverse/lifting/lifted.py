@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -20,7 +19,7 @@ from obverse.errors import MirrorError, ShapeError
 from obverse.graph import Graph
 from obverse.lifting.cutting import Until
 from obverse.lifting.kept import Kept
-from obverse.lifting.make import Make, has_no_weights_yet, run_once
+from obverse.lifting.make import Make, copy_of_lazy, has_no_weights_yet, run_once
 from obverse.lifting.recording import Call, record
 from obverse.lifting.rules_of_functions import FUNCTIONS
 from obverse.lifting.rules_of_modules import RULES, is_itself, rule_for
@@ -340,7 +339,7 @@ def ready(module: nn.Module, shape: Shape, *, in_place: bool = False) -> nn.Modu
         )
     if not has_no_weights_yet(module):
         return module
-    module = module if in_place else copy.deepcopy(module)
+    module = module if in_place else copy_of_lazy(module)
     try:
         run_once(module, shape)
     except Exception as error:

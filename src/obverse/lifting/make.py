@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
-__all__ = ["Make", "dtype_of", "has_no_weights_yet", "makes_weights", "run_once", "uncompiled"]
+__all__ = ["Make", "copy_of_lazy", "dtype_of", "has_no_weights_yet", "makes_weights", "run_once", "uncompiled"]
 
 
 class Make:
@@ -105,6 +105,14 @@ def makes_weights(hook: Any) -> bool:
 def has_no_weights_yet(module: nn.Module) -> bool:
     """Whether weights wait for the first input to tell their shape."""
     return any(map(is_lazy, [*module.parameters(), *module.buffers()]))
+
+
+def copy_of_lazy(module: nn.Module) -> nn.Module:
+    """A deep copy, also of buffers without a shape, which PyTorch does not copy."""
+    waiting = [buffer for buffer in module.buffers() if is_lazy(buffer)]
+    new: Any = UninitializedBuffer  # whose stub has not the arguments
+    memo = {id(buffer): new(device=buffer.device, dtype=buffer.dtype) for buffer in waiting}
+    return copy.deepcopy(module, memo)
 
 
 def run_once(module: nn.Module, shape: tuple[int, ...]) -> None:
