@@ -20,7 +20,17 @@ Range = tuple[float, float]
 
 
 class RangeWarning(UserWarning):
-    """What a model is given in training is far from what its output can give."""
+    """What a model is given in training is far from what its output can give.
+
+    >>> from obverse import Autoencoder, Conv
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     _ = Autoencoder(Conv(4, 3), (1, 8, 8), output=Sigmoid())(torch.linspace(0, 255, 64).view(1, 1, 8, 8))
+    >>> caught[0].category.__name__, str(caught[0].message).splitlines()[1]
+    ('RangeWarning', 'Give x / 255.')
+
+    It is given once, on the first batch in training. If other targets are meant than what goes in, turn it off:
+    `warnings.simplefilter("ignore", RangeWarning)`.
+    """
 
 
 RANGES: dict[type, Range] = {Sigmoid: (0, 1), Tanh: (-1, 1), ReLU: (0, inf), Softplus: (0, inf)}
