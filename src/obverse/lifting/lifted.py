@@ -23,6 +23,7 @@ from obverse.lifting.make import Make, copy_of_lazy, has_no_weights_yet, run_onc
 from obverse.lifting.recording import Call, record
 from obverse.lifting.rules_of_functions import FUNCTIONS
 from obverse.lifting.rules_of_modules import RULES, is_itself, rule_for
+from obverse.lifting.rules_of_others import either, of_function, of_module, refuse_no_block
 from obverse.lifting.skipping import SkipPoint, skip_points
 from obverse.lifting.steps import Recorded, Step
 from obverse.lifting.trying import output_shape, refusal
@@ -162,18 +163,6 @@ layer4, avgpool, fc; one inside has the path, such as layer1.0.
     )
 
 
-def _either(first: Any, second: Any) -> Any:
-    """One rule of two: the second is asked where the first does not hold."""
-    if first is None:
-        return second
-
-    def rule(*given: Any) -> Any:
-        found = first(*given)
-        return second(*given) if found is None else found
-
-    return rule
-
-
 def _objection(found: Any) -> str:
     return "" if callable(found) else f"it is {found!r}, and rules are added by a function: `def rules(lift): ...`."
 
@@ -275,7 +264,7 @@ class Lift:
 
         def add(rule: Any) -> Any:
             for kind in types:
-                RULES[kind] = _either(RULES.get(kind), rule) if otherwise else rule
+                RULES[kind] = either(RULES.get(kind) if otherwise else None, of_module(rule))
             _drawn.cache_clear()
             return rule
 
@@ -300,7 +289,7 @@ class Lift:
 
         def add(rule: Any) -> Any:
             for name in names:
-                FUNCTIONS[name] = _either(FUNCTIONS.get(name), rule) if otherwise else rule
+                FUNCTIONS[name] = either(FUNCTIONS.get(name) if otherwise else None, of_function(rule))
             _drawn.cache_clear()
             return rule
 
@@ -308,10 +297,12 @@ class Lift:
 
     def kept(self, module: nn.Module, mirror: Block) -> Block:
         """For a rule: the module as it is, with the given mirror."""
+        refuse_no_block(mirror, "lift.kept(module, mirror)")
         return Kept.of(module, mirror)
 
     def followed(self, call: Call, mirror: Block, at: int = 0) -> Step:
         """For a rule: the call as it is, from one of its values, with the given mirror."""
+        refuse_no_block(mirror, "lift.followed(call, mirror)")
         shapes = (call.inputs[at].shape, call.output_shape)
         return Step(Recorded(call.name, *shapes, mirror), uses=(at,), manner="approximate" if at else "exact")
 

@@ -43,6 +43,7 @@ class Make:
     def fresh(self, path: str) -> nn.Module:
         """A module of the same make as the one at a path, with parameters of its own as new ones have them."""
         module = copy.deepcopy(self.part(path)).to_empty(device=torch.get_default_device())
+        _tie(module, self.part(path))
         prefix = f"{path}." if path else ""
         for parameter in module.parameters():  # all of them learn, whatever is frozen where they come from
             parameter.requires_grad_(parameter.is_floating_point())
@@ -80,6 +81,16 @@ def _weightless(module: nn.Module) -> nn.Module:
         if isinstance(part, nn.DataParallel):
             part.device_ids = []  # which it does not share with
     return copied
+
+
+def _tie(module: nn.Module, like: nn.Module) -> None:
+    """Share the parameters that another shares: emptied, a module has one for each of their names."""
+    first: dict[int, str] = {}
+    for name, parameter in like.named_parameters(remove_duplicate=False):
+        there = first.setdefault(id(parameter), name)
+        if there != name:
+            path, _, last = name.rpartition(".")
+            setattr(module.get_submodule(path), last, module.get_parameter(there))
 
 
 def _unhook(module: nn.Module) -> None:
