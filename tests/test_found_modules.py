@@ -660,3 +660,54 @@ def test_numbers_that_cannot_be_looked_at_are_not():
     assert run(BYTES.view(1, 2, 1, 20, 25)).shape == (1, 2, 1, 20, 25)
     meta = Autoencoder(nn.Conv2d(1, 4, 3, device="meta"), (1, 20, 25), output=Tanh())
     meta(torch.empty(2, 1, 20, 25, device="meta"))
+
+
+class Theirs(nn.Module):
+    """A layer of somebody's: every other column."""
+
+    def forward(self, x):
+        return x[..., ::2].cumsum(-1)
+
+
+SLIPS = {
+    "no block": (lambda module, shape: nn.ReLU(), "gives ReLU.., a ReLU, and no block"),
+    "no mirror": (lambda module, shape: lift.kept(module, "Upsample"), "'Upsample', a str, and no block"),
+    "another shape": (lambda module, shape: Conv(4, 1), "takes 4×7×7 to 4×7×7; Theirs takes it to 4×7×4"),
+    "what refuses": (lambda module, shape: Conv(4, 9), "takes 4×7×7 to nothing"),
+    "a wrong mirror": (lambda module, shape: lift.kept(module, Conv(4, 1)), r"as its mirror[\s\S]*Upsample\(size"),
+}
+
+
+@pytest.mark.usefixtures("_rules_stay")
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_slip_in_somebodys_rule_is_told_where_it_was_made(name):
+    rule, said = SLIPS[name]
+    lift.register(Theirs)(rule)
+    for module in (nn.Sequential(nn.Conv2d(3, 4, 3), Theirs()), Strange(nn.Sequential(nn.Conv2d(3, 4, 3), Theirs()))):
+        with pytest.raises(MirrorError, match=said):
+            mirror(module, (3, 9, 9))
+        lift.register(Theirs)(lambda module, shape: lift.kept(module, obverse.Upsample(size=shape[1:])))
+        assert mirror(module, (3, 9, 9))(torch.randn(2, 4, 7, 4)).shape == (2, 3, 9, 9)
+        lift.register(Theirs)(rule)
+
+
+@pytest.mark.usefixtures("_rules_stay")
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (lambda call: "Identity", "gives 'Identity', a str, and no block"),
+        (lambda call: obverse.AvgPool(2), r"takes 4×7×4 to 4×3×2; cumsum\(\) takes it to 4×7×4"),
+        (lambda call: lift.followed(call, obverse.AvgPool(2)), r"as its mirror[\s\S]*was given 4×7×4"),
+    ],
+)
+def test_and_in_one_for_a_function(rule, said):
+    lift.function("cumsum")(rule)
+    with pytest.raises(MirrorError, match=said):
+        mirror(nn.Sequential(nn.Conv2d(3, 4, 3), Strange(lambda x: x[..., ::2].cumsum(-1)[..., 1:])), (3, 9, 9))
+
+
+def test_what_shares_a_weight_is_built_sharing_one():
+    module = tied()
+    built = lift(module, (3, 9, 9)).build((3, 9, 9))
+    assert built[2].weight is built[0].weight
+    assert len(list(built.parameters())) == len(list(module.parameters())) == 3
