@@ -167,6 +167,20 @@ def test_lazy_layers_make_their_weights_in_a_copy_and_those_of_a_model_in_the_en
     torch.optim.AdamW(model.parameters())
 
 
+LAZY = [name for name in dir(nn) if name.startswith("Lazy")]
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_every_lazy_layer_becomes_the_block_of_the_layer_that_it_becomes(name):
+    kind, rank = getattr(nn, name), int(name[-2]) if name.endswith("d") else 0
+    layer = kind() if "Norm" in name else kind(4) if rank == 0 else kind(4, 3)
+    shape = (3, *[9] * rank)
+    block = lift(layer, shape)
+    layer(torch.zeros(2, *shape))
+    assert block == lift(layer, shape)
+    assert not isinstance(block, Lifted)
+
+
 def test_a_layer_that_stands_in_a_sequence_twice_stays_there_twice():
     module = activation_twice()
     assert lift(module, SHAPE) == Chain(Conv(4, 3, stride=2), ReLU(), Conv(5, 3), ReLU())
@@ -219,7 +233,7 @@ def test_what_torch_jit_has_compiled_is_refused():
 
 
 def test_a_model_that_is_compiled_records_other_sizes():
-    model = Autoencoder(Loop(), SHAPE, skips="add").eval()
+    model = Autoencoder(Strange(nn.Conv2d(3, 4, 3, 2)), SHAPE).eval()
     compiled = torch.compile(model, backend="eager")
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the compiler's, of what it does not follow
