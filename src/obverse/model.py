@@ -22,6 +22,7 @@ from obverse.errors import ConfigError, ShapeError
 from obverse.habits import learnable
 from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
+from obverse.ranges import warn_if_out_of_reach
 from obverse.rewrite import Skips, with_skips, with_upsampling
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
 from obverse.sketches import page
@@ -92,17 +93,25 @@ class Encoder(Steps):
         Raises:
             ShapeError: saying what to give instead.
         """
-        planned = self.input_shape
-        if x.ndim != len(planned) + 1:
-            raise _wrong_rank(x, planned)
-        if x.shape[1] != planned[0]:
-            raise _wrong_channels(x, planned)
-        if not x.is_floating_point():
-            raise ShapeError(
-                f"the images are {str(x.dtype).removeprefix('torch.')}, and a layer takes floating-point numbers.",
-                "Give x.float() / 255, for pixels from 0 to 255.",
-            )
-        accept(self.block, planned, tuple(x.shape[1:]))
+        check_batch(x, self.input_shape)
+        accept(self.block, self.input_shape, tuple(x.shape[1:]))
+
+
+def check_batch(x: Tensor, planned: Shape) -> None:
+    """Refuse what is no batch of a model, whatever its size.
+
+    Raises:
+        ShapeError: saying what to give instead.
+    """
+    if x.ndim != len(planned) + 1:
+        raise _wrong_rank(x, planned)
+    if x.shape[1] != planned[0]:
+        raise _wrong_channels(x, planned)
+    if not x.is_floating_point():
+        raise ShapeError(
+            f"the images are {str(x.dtype).removeprefix('torch.')}, and a layer takes floating-point numbers.",
+            "Give x.float() / 255, for pixels from 0 to 255.",
+        )
 
 
 def _wrong_rank(x: Tensor, planned: Shape) -> ShapeError:
@@ -163,8 +172,8 @@ def _fixed(built: Chain, planned: Shape, here: Chain, shape: Shape) -> Iterator[
     """The blocks that would need other weights at a shape than those they were built with."""
     links = zip(built.links, built.shapes(planned), here.links, here.shapes(shape), strict=False)
     for (place, block), before, (_, now), at in links:
-        if before != at and block.parameter_shapes(before) != now.parameter_shapes(at):
-            yield f"block {place}, {block!r}, were made for {shape_text(before)}, and it gets {shape_text(at)}"
+        if (before, block) != (at, now) and block.parameter_shapes(before) != now.parameter_shapes(at):
+            yield f"block {place}, {block!r:.120}, were made for {shape_text(before)}, and it gets {shape_text(at)}"
 
 
 class Decoder(Steps):
@@ -382,9 +391,13 @@ class Autoencoder(nn.Module):
             `"transpose"`.
     """
 
-    def __new__(cls, encoder: Any = None, *_: Any, **__: Any) -> Autoencoder:
+    _compared = False
+
+    def __new__(cls, encoder: Any = None, *_: Any, **options: Any) -> Autoencoder:
         """A module in place of a chain makes a model that keeps it."""
-        if cls is Autoencoder and isinstance(encoder, nn.Module):
+        is_module = isinstance(encoder, nn.Module)
+        _check_options(encoder, is_module, options)
+        if cls is Autoencoder and is_module:
             from obverse.lifting.model import LiftedAutoencoder
 
             return super().__new__(LiftedAutoencoder)
@@ -404,7 +417,7 @@ class Autoencoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if skips is not None and not isinstance(skips, str):
+        if skips is not None and not isinstance(skips, (str, bool)):
             skips = dict(skips) if isinstance(skips, Mapping) else tuple(skips)
         if tied and upsampling != "transpose":
             raise ShapeError(
@@ -493,9 +506,17 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""
+        self._compare(x)
         around: Around | None = [] if self.encoder.block.around else None
         code = self.encoder(x, around=around)
         return self.decoder(code, x.shape[2:], around), code
+
+    def _compare(self, x: Tensor) -> None:
+        """Warn, on the first batch in training, if the output cannot give it back."""
+        if torch.compiler.is_compiling() or self._compared or not self.training or self.decoder.output is None:
+            return
+        self._compared = True
+        warn_if_out_of_reach(self.decoder.output, x)
 
     def encode(self, x: Tensor, around: Around | None = None) -> Tensor:
         """The code of a batch.
@@ -636,3 +657,32 @@ class Autoencoder(nn.Module):
         shapes = f"{shape_text(self.input_shape)} → {shape_text(self.code_shape)} → {shape_text(self.input_shape)}"
         round_ = f", {self.numbers_around:,} numbers round the code" if self.numbers_around else ""
         return f"{shapes}, {self.numbers_through:,} numbers through the code{round_}"
+
+
+OF_MODULES = {
+    "until": "cut the chain itself: chain[:3]",
+    "freeze_encoder": "model.encoder.requires_grad_(False) does it",
+    "approximate": "its mirror is exact",
+}
+"""Options of a model whose encoder is a module, and what to do with an encoder of blocks."""
+OF_BLOCKS = {
+    "tied": "lift it: Autoencoder(lift(module, shape), shape, tied=True)",
+    "device": "the model is made where the module is: module.to(...)",
+    "dtype": "the model is made in the module's dtype: module.to(...)",
+}
+
+
+def _check_options(encoder: Any, is_module: bool, options: Mapping[str, Any]) -> None:
+    """Refuse options of the other kind of encoder.
+
+    Raises:
+        ShapeError: saying what to do instead.
+    """
+    others = OF_BLOCKS if is_module else OF_MODULES
+    for name in others.keys() & options.keys():
+        raise ShapeError(
+            f"{name} is an option for an encoder {'of blocks' if is_module else 'that is a module'}; "
+            f"a {type(encoder).__name__} was given.",
+            f"Leave it out; {others[name]}.",
+            where="Autoencoder",
+        )

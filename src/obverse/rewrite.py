@@ -45,7 +45,7 @@ def with_skips(chain: Chain, shape: Shape, skips: Skips) -> Chain:
     """
     if skips is None:
         return chain
-    if isinstance(skips, str) and skips not in ("concat", "add"):
+    if isinstance(skips, (str, bool)) and skips not in ("concat", "add"):
         raise ShapeError(
             f"skips={skips!r} is neither 'concat' nor 'add'.",
             "For a single place give a tuple: skips=('2',).",

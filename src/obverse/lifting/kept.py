@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from obverse.block import Block
 from obverse.errors import MirrorError
-from obverse.lifting.make import Make
+from obverse.lifting.cutting import code_in
+from obverse.lifting.make import Make, dtype_of, uncompiled
 from obverse.shapes import Shape, shape_text
 from obverse.sight import ITSELF, Sight
 
-__all__ = ["NOISE", "Arguments", "Kept", "dtype_of"]
+__all__ = ["NOISE", "Arguments", "Kept"]
 
 NOISE = {"StochasticDepth", "DropPath", "DropBlock2d"}
 """Modules that do nothing in evaluation and are not to be lost for that, by the names that libraries give them."""
@@ -143,19 +144,13 @@ class Kept(Block):
 def _measured(block: Kept, shape: Shape) -> Shape:
     module = block.make.part(block.path)
     was = module.training
-    with torch.no_grad():
+    with torch.no_grad(), uncompiled():
         x = torch.empty(2, *shape, device="meta", dtype=dtype_of(module))
         arguments = block.arguments or Arguments((Arguments.INPUT,), {})
         try:
             given = arguments.call(module.eval(), x)
         except Exception as error:
-            raise block.refuse(shape, f"the module refuses it: {error}.") from None
+            raise block.refuse(shape, f"the module refuses it: {str(error).rstrip('.')}.") from None
         finally:
             module.train(was)
-    return tuple(given.shape[1:])
-
-
-def dtype_of(module: nn.Module) -> torch.dtype:
-    """What the module computes in."""
-    floating = (tensor.dtype for tensor in module.parameters() if tensor.is_floating_point())
-    return next(floating, torch.get_default_dtype())
+    return tuple(code_in(given).shape[1:])

@@ -80,7 +80,7 @@ def train(
         The `History`, with the same losses in every process.
 
     Raises:
-        ShapeError: the images do not fit the model, or their values do not fit its Sigmoid.
+        ShapeError: the images do not fit the model, or their values do not fit its output.
         ObverseError: the loss is no longer finite, or a setting makes no sense.
     """
     check_settings(epochs, learning_rate, batch_size)
@@ -147,7 +147,7 @@ def evaluate(
         The mean loss of an image.
 
     Raises:
-        ShapeError: the images do not fit the model, or their values do not fit its Sigmoid.
+        ShapeError: the images do not fit the model, or their values do not fit its output.
     """
     device = next((parameter.device for parameter in model.parameters()), None)
     images = fitting_images(model, data, "data", device)
