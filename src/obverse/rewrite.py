@@ -157,7 +157,7 @@ def mapped(block: Any, shape: Shape, change: Callable[[Block, Shape], Block]) ->
     if isinstance(block, Parallel):
         fan = block.graph(shape).wires(shape)
         branches = [mapped(branch, fan[at], change) for at, branch in enumerate(block.branches, start=1)]
-        return Parallel(*branches, fan=block.fan, join=block.join)
+        return replace(block, branches=tuple(branches))
     if isinstance(block, Graph):
         wires = block.wires(shape)
         nodes = [
@@ -166,7 +166,7 @@ def mapped(block: Any, shape: Shape, change: Callable[[Block, Shape], Block]) ->
             else node._replace(block=mapped(node.block, wires[node.takes[0]], change))
             for node in block.nodes
         ]
-        return Graph(*nodes, source=block.source, sink=block.sink)
+        return replace(block, nodes=tuple(nodes))
     if hasattr(block, "rewritten"):  # its graph is drawn later, at whatever shape
         return block.rewritten(_Mapped(change))
     return change(block, shape)

@@ -35,7 +35,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from typing import Any
 
@@ -82,6 +82,7 @@ __all__ = [
     "check_pickle",
     "check_promise",
     "check_refusals",
+    "check_replace",
     "check_repr",
     "check_sight",
     "check_state_dict",
@@ -629,6 +630,15 @@ def check_repr(block: Block, shape: Shape) -> None:
         raise _Broken(f"{source} cannot be pasted: {type(error).__name__}: {error}") from error
     _holds(twin == block, f"{source}, pasted, makes another block.")
     _agree(repr(twin), source, "the repr of what its repr makes")
+
+
+@_check(
+    "Its arguments can be replaced, each by its name.",
+    "Keep arguments in a form that the constructor takes by their names; what is written one by one is variadic().",
+)
+def check_replace(block: Block, shape: Shape) -> None:
+    """`dataclasses.replace(block) == block`, and `copy.replace` likewise."""
+    _agree(replace(block), block, "what dataclasses.replace makes of it, with nothing replaced,")  # type: ignore[type-var]
 
 
 def _within(value: Any) -> list[Any]:
