@@ -322,13 +322,15 @@ def check_mirror(block: Block, shape: Shape) -> None:
 
 
 @_check(
-    "Mirrored twice, it maps the same two shapes again.",
-    "Let the mirror's own mirror(output_shape(shape)) take shape to output_shape(shape), as the block does.",
+    "Mirrored twice, it maps the same two shapes again; where it is linear, with as much to learn.",
+    "Let the mirror's own mirror(output_shape(shape)) take shape to output_shape(shape), with a bias if the block has one.",
 )
 def check_mirrored_twice(block: Block, shape: Shape) -> None:
-    """The mirror of the mirror stands in for the block."""
+    """The mirror of the mirror stands in for the block; where that is linear, it learns as much."""
     after = block.output_shape(shape)
     twice = _back(_back(block, shape), after)
+    if block.adjoint:
+        _agree(twice.parameters(shape), block.parameters(shape), f"how many numbers {_said(twice)} learns")
     _agree(twice.output_shape(shape), after, f"what {_said(twice)} gives for {shape_text(shape)}")
     around = handed_round(twice, shape, _run)
     _agree(run(twice.build(shape), shape, around), (2, *after), f"what the module of {_said(twice)} gives")
