@@ -14,7 +14,7 @@ from obverse.errors import ShapeError
 from obverse.shapes import Shape, as_shape, at_axes, shape_text
 from obverse.sizes import Untold, sizes_taken, spend
 
-__all__ = ["along", "by_axis", "check_flags", "check_number", "collapsed", "settle", "spatial_rank"]
+__all__ = ["along", "by_axis", "check_flags", "check_number", "collapsed", "for_each", "settle", "spatial_rank"]
 
 
 def settle(block: Block, **minima: int | None) -> None:
@@ -63,24 +63,31 @@ def _is_listed(value: Any) -> bool:
     return isinstance(value, (tuple, list))
 
 
-def along(block: Block, names: tuple[str, ...], rank: int) -> tuple[tuple[Any, ...], ...]:
+Axes = tuple[tuple[Any, ...], ...]
+"""For each axis the values of some arguments."""
+
+
+def for_each(block: Block, names: tuple[str, ...], rank: int) -> Axes:
     """For each of `rank` axes the values of the named arguments, which are one for all axes or one an axis.
 
     Raises:
         ShapeError: if an argument was given for another number of axes.
     """
-    known: dict[int, tuple[tuple[Any, ...], ...]] | None = block.__dict__.get("_along")
-    if known is None or rank not in known:
-        known = block.__dict__.setdefault("_along", {})
-        known[rank] = _for_each(block, names, rank)
-    return known[rank]
-
-
-def _for_each(block: Block, names: tuple[str, ...], rank: int) -> tuple[tuple[Any, ...], ...]:
     values = tuple([getattr(block, name) for name in names])
     if not any(type(value) is tuple for value in values):
         return (values,) * rank
     return tuple(zip(*[_spread(block, name, rank) for name in names], strict=True))
+
+
+def along(
+    block: Block, names: tuple[str, ...], rank: int, find: Callable[[Block, tuple[str, ...], int], Axes] = for_each
+) -> Axes:
+    """What `for_each` gives, or another that `find`s it; remembered, since a block is asked again and again."""
+    known: dict[int, Axes] | None = block.__dict__.get("_along")
+    if known is None or rank not in known:
+        known = block.__dict__.setdefault("_along", {})
+        known[rank] = find(block, names, rank)
+    return known[rank]
 
 
 def _spread(block: Block, name: str, rank: int) -> tuple[Any, ...]:
