@@ -323,7 +323,7 @@ def check_mirror(block: Block, shape: Shape) -> None:
 
 @_check(
     "Mirrored twice, it maps the same two shapes again; where it is linear, with as much to learn.",
-    "Let the mirror's own mirror(output_shape(shape)) take shape to output_shape(shape), with the block's groups and bias.",
+    "Let the mirror's own mirror(output_shape(shape)) take shape to output_shape(shape), with the groups and the bias.",
 )
 def check_mirrored_twice(block: Block, shape: Shape) -> None:
     """The mirror of the mirror stands in for the block; where that is linear, it learns as much."""
