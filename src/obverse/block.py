@@ -95,7 +95,7 @@ if TYPE_CHECKING:
 
     from obverse.chain import Chain
 
-__all__ = ["Block", "Limit", "blocks_in", "keywords", "passing", "variadic"]
+__all__ = ["Block", "Limit", "blocks_in", "keywords", "passing", "takes", "variadic"]
 
 
 class Limit(NamedTuple):
@@ -327,6 +327,15 @@ def passing(blocks: Iterable[Block]) -> Literal["", "gives", "takes"]:
     """
     ways = {block.around for block in blocks} - {""}
     return ways.pop() if len(ways) == 1 else ""
+
+
+def takes(block: Block, shape: Shape) -> bool:
+    """Whether a block takes a shape."""
+    try:
+        block.output_shape(shape)
+    except ShapeError:
+        return False
+    return True
 
 
 def blocks_in(part: Any) -> int:

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 from obverse.arithmetic import whole
-from obverse.block import Block
+from obverse.block import Block, takes
 from obverse.errors import ShapeError
 from obverse.shapes import Shape, as_shape, at_axes, shape_text
 from obverse.sizes import Untold, sizes_taken, spend
@@ -159,10 +159,10 @@ def _helps(repair: str, block: Block, shape: Shape) -> bool:
     if advised is None:
         return True
     try:
-        replace(block, **{advised[1]: int(advised[2])}).output_shape(shape)  # type: ignore[type-var]
+        mended = replace(block, **{advised[1]: int(advised[2])})  # type: ignore[type-var]
     except ShapeError:
         return False
-    return True
+    return takes(mended, shape)
 
 
 def _refusal(size_after: Callable[..., Any], size: Any, setting: tuple[Any, ...]) -> ShapeError | None:
