@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property, lru_cache
-from itertools import count, takewhile
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -298,12 +297,18 @@ class Decoder(Steps):
         )
 
     def _sizes_of(self, code: Tensor) -> str:
-        axes = sizes_with_code(self.encoder_block, self.output_shape, tuple(code.shape[1:]))
-        if axes is None:
+        channels, *planned = self.output_shape
+        try:
+            axes = self.encoder_block.accepts((channels, *(None for _ in planned))).with_code(code.shape[1:])
+        except ShapeError:  # it cannot be said axis by axis
+            return f"Give the size that it was made of, as in decode(code, size={tuple(planned)})."
+        if not all(axes):
             return "No input has such a code."
-        example = tuple(sizes[0] for sizes in axes)
-        ranges = " by ".join(f"{sizes[0]}..{sizes[-1]}" for sizes in axes)
-        return f"Inputs of {ranges} have such a code: give one of them, as in decode(code, size={example})."
+        example = tuple(next(iter(sizes)) for sizes in axes)
+        return (
+            f"Inputs of {' by '.join(map(str, axes))} have such a code: "
+            f"give one of them, as in decode(code, size={example})."
+        )
 
 
 def _listed(size: Any) -> Shape:
@@ -315,30 +320,6 @@ def decoder_of(encoder: Chain, shape: Shape, output: Block | None) -> Chain:
     """The decoder's blocks at a shape: the whole mirror, and the output at its end."""
     blocks = as_chain(mirror(encoder, shape)).blocks
     return Chain(*blocks) if output is None else Chain(*blocks, output)
-
-
-def sizes_with_code(encoder: Chain, planned: Shape, code: Shape) -> list[list[int]] | None:
-    """For every axis the input sizes whose code has the given shape; `None` where there are none.
-
-    Axis by axis, the others held at the planned size, which settles encoders that do not mix their axes.
-    """
-    found = [_sizes_along(encoder, planned, axis, code) for axis in range(1, len(planned))]
-    return None if not found or not all(found) else found
-
-
-def _sizes_along(encoder: Chain, planned: Shape, axis: int, code: Shape) -> list[int]:
-    def after(size: int) -> int | None:
-        try:
-            shape = encoder.output_shape((*planned[:axis], size, *planned[axis + 1 :]))
-        except ShapeError:
-            return None
-        return shape[axis] if len(shape) == len(planned) else None
-
-    if len(code) != len(planned):
-        return []
-    most = 4 * planned[axis] * max(-(-code[axis] // (after(planned[axis]) or 1)), 1) + 64
-    sizes = takewhile(lambda size: size <= most, count(1))
-    return [size for size in sizes if after(size) == code[axis]]
 
 
 class Autoencoder(nn.Module):
