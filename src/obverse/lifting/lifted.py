@@ -18,7 +18,7 @@ from obverse.chain import Chain
 from obverse.errors import MirrorError, ShapeError
 from obverse.graph import Graph
 from obverse.lifting.cutting import Until
-from obverse.lifting.kept import Kept
+from obverse.lifting.kept import NOISE, Kept
 from obverse.lifting.make import Make, copy_of_lazy, has_no_weights_yet, run_once
 from obverse.lifting.recording import Call, record
 from obverse.lifting.rules_of_functions import FUNCTIONS
@@ -380,7 +380,8 @@ def _layers(module: Any, shape: Shape, approximate: bool, place: str = "") -> Bl
         if is_itself(module, found[0]):
             return block
         return Kept.of(module, alone=True) if block is not None and block.pointwise else None
-    if next(module.children(), None) is None and type(module).__module__.startswith("torch.nn."):
+    childless = next(module.children(), None) is None
+    if type(module).__name__ in NOISE or (childless and type(module).__module__.startswith("torch.nn.")):
         return Kept.of(module)
     return None
 
