@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +24,16 @@ from obverse.lifting.make import Make
 from obverse.lifting.rules_of_modules import rule_for
 from obverse.shapes import Shape, shape_text
 
-__all__ = ["Call", "Constant", "Recording", "Scope", "Sighting", "Value", "record"]
+__all__ = ["BATCH", "RESHAPES", "Call", "Constant", "Recording", "Scope", "Sighting", "Value", "record"]
 
 BATCH = 7919
 """The batch that is recorded with: a number that is nobody's size, so that it is known wherever it turns up."""
+
+
+RESHAPES = frozenset(
+    ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel")
+)
+"""Functions that leave all numbers in their order, and so may fold parts of an example into the batch, or unfold them."""
 
 
 @dataclass(eq=False)
@@ -35,33 +43,58 @@ class Value:
     Attributes:
         sizes: of the tensor, with the batch.
         maker: the call that gave it; `None` for the input.
+        parts: how many parts of every example are folded into the batch, as windows are: 1 for none, 0 for no batch.
+        in_order: whether the parts of one example stand together.
     """
 
     sizes: Shape
     maker: Call | None = None
+    parts: int = field(init=False)
+    in_order: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        batches = [n for n in self.sizes if n and n % BATCH == 0]
+        self.parts = batches[0] // BATCH if len(batches) == 1 else 0
+        before = self.maker.inputs if self.maker is not None and self.parts > 1 else ()
+        folds = self.maker is not None and self.maker.name in RESHAPES
+        self.in_order = self.parts > 0 and all(
+            value.in_order and (value.parts == self.parts or (folds and value.has_batch)) for value in before
+        )
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether the batch comes first, alone or with parts of an example folded into it behind."""
+        return self.in_order and self.sizes[0] == self.parts * BATCH
+
+    def __reduce__(self) -> Any:
+        return Value, (self.sizes,)  # a copy of a block does not take along all that was recorded
 
     @property
     def shape(self) -> Shape:
         """What one example has; a value that does not begin with the batch has no such shape."""
-        return self.sizes[1:]
-
-    @property
-    def has_batch(self) -> bool:
-        """Whether the batch comes first, and is mixed with nothing else."""
-        return self.sizes[:1] == (BATCH,) and BATCH not in self.sizes[1:]
+        return (self.parts, *self.sizes[1:]) if self.parts > 1 and self.has_batch else self.sizes[1:]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Constant:
     """A tensor that does not depend on the input.
 
     Attributes:
         sizes: of the tensor.
         parameter: where it is among the parameters, if it is one.
+        place: where it is among all tensors of the module, if it is one.
+        maker: the call that gave it, if it was computed.
     """
 
     sizes: Shape
-    parameter: str
+    parameter: str = ""
+    place: str = ""
+    maker: Call | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known how to come by it."""
+        return bool(self.place) or (self.maker is not None and all(c.is_known for c in constants_in(self.maker)))
 
 
 @dataclass(eq=False)
@@ -97,6 +130,9 @@ class Call:
         module: the layer, or `None` for a function.
         path: of the layer.
         overwrites: whether it overwrote its input.
+        function: what was called, if it is no layer.
+        number: the how-manieth of all calls it was, those that depend on no input among them.
+        through_view: whether what it overwrote is a part of another tensor, which then changed as well.
     """
 
     name: str
@@ -110,6 +146,9 @@ class Call:
     path: str = ""
     overwrites: bool = False
     result: int | None = None
+    function: Callable[..., Any] | None = None
+    number: int = 0
+    through_view: bool = False
 
     @property
     def inputs(self) -> list[Value]:
@@ -133,6 +172,11 @@ class Call:
 def values_in(tree: Any) -> list[Value]:
     """The values among arguments, in order; one that is there twice, twice."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Value)]
+
+
+def constants_in(call: Call) -> list[Constant]:
+    """The constants among a call's arguments, in order."""
+    return [leaf for leaf in tree_leaves((call.args, call.kwargs)) if isinstance(leaf, Constant)]
 
 
 class Sighting(NamedTuple):
@@ -192,13 +236,14 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
         ShapeError: where the module refuses the shape, or gives no tensor.
     """
     module = make.module
+    make.forget()
     writer = _Writer(make, until)
     x = torch.empty(BATCH, *shape, device="meta", dtype=dtype_of(module))
     source = writer.note(x, None)
     handles = list(writer.hooks(module))
     module.eval()
     try:
-        with torch.no_grad(), _hurried(module), writer:
+        with torch.no_grad(), _hurried(writer, module), writer:
             given = module(x)
     except _Reached as reached:
         given = reached.args[0]
@@ -225,11 +270,11 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
 
 
 @contextmanager
-def _hurried(module: nn.Module) -> Iterator[None]:
+def _hurried(writer: _Writer, module: nn.Module) -> Iterator[None]:
     """Norms and activations only hand on their shape, which on the meta device takes PyTorch much longer."""
     hurried = [part for part in module.modules() if type(part) in SHAPE_KEEPING]
     for part in hurried:
-        part.forward = partial(_same_shape, getattr(part, "inplace", False))
+        part.forward = partial(_same_shape, writer, part)
     try:
         yield
     finally:
@@ -237,8 +282,11 @@ def _hurried(module: nn.Module) -> Iterator[None]:
             del part.forward
 
 
-def _same_shape(inplace: bool, x: Tensor) -> Tensor:
-    return x if inplace else torch.empty_like(x)
+def _same_shape(writer: _Writer, part: Any, x: Tensor) -> Tensor:
+    if not writer.inside:  # it acts on a constant, and how that is computed is written down
+        given: Tensor = type(part).forward(part, x)
+        return given
+    return x if getattr(part, "inplace", False) else torch.empty_like(x)
 
 
 SHAPE_KEEPING = {
@@ -259,7 +307,10 @@ class _Writer(TorchFunctionMode):
         self.inside = 0
         self.sightings: dict[Value, list[Sighting]] = {}
         self.times: Counter[tuple[str, bool]] = Counter()
+        self.numbers = count()
         self.parameters = {id(parameter): name for name, parameter in make.module.named_parameters()}
+        self.constants = {id(tensor): (tensor, Constant(tuple(tensor.shape), self.parameters.get(id(tensor), ""), name))
+                          for name, tensor in make.tensors()}  # fmt: skip
 
     # What is known ---------------------------------------------------------------------------------------------------
 
@@ -277,8 +328,8 @@ class _Writer(TorchFunctionMode):
         def leaf(given: Any) -> Any:
             if not isinstance(given, Tensor):
                 return given
-            known = self.known.get(id(given))
-            return known[1] if known else Constant(tuple(given.shape), self.parameters.get(id(given), ""))
+            known = self.known.get(id(given)) or self.constants.get(id(given))
+            return known[1] if known else Constant(tuple(given.shape))
 
         return tree_map(leaf, tree)
 
@@ -296,6 +347,7 @@ class _Writer(TorchFunctionMode):
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if not tensors:
             return
+        call.number = next(self.numbers)
         call.outputs = [self.note(tensor, call) for tensor in tensors]
         if call.module is not None and not isinstance(given, Tensor):
             call.result = 0
@@ -307,8 +359,10 @@ class _Writer(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.inside or not self.depends((args, kwargs)):
+        if self.inside:
             return func(*args, **kwargs)
+        if not self.depends((args, kwargs)):
+            return self._constant(func, args, kwargs)
         written = self.written((args, kwargs))
         given = func(*args, **kwargs)
         if isinstance(given, Tensor) and func.__name__ not in OVERWRITING and id(given) in self.known:
@@ -318,9 +372,30 @@ class _Writer(TorchFunctionMode):
         name = plain_name(func)
         call = Call(name, self._label(name), written[0], written[1], [], tuple(self.scopes), _source())
         call.overwrites = func.__name__.rstrip("_") + "_" == func.__name__ or bool(kwargs.get("inplace"))
+        call.function = _callable(func)
+        call.through_view = (call.overwrites or func.__name__ in OVERWRITING) and _is_view(args)
         if func.__name__ == "__setitem__":  # which gives nothing, and changes its first argument
             given = args[0]
         self.write(call, given)
+        return given
+
+    def _constant(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run what depends on no input, and remember how what it gives is come by."""
+        written = self.written((args, kwargs))
+        given = func(*args, **kwargs)
+        overwrites = func.__name__ in OVERWRITING or func.__name__.rstrip("_") + "_" == func.__name__
+        made = args[0] if func.__name__ == "__setitem__" else given
+        tensors = [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        if not tensors or (not overwrites and any(id(tensor) in self.constants for tensor in tensors)):
+            return given
+        call = Call(plain_name(func), "", *written, [], (), "", function=_callable(func), number=next(self.numbers))
+        if overwrites and _is_view(args):  # and so is another tensor, of which nobody knows: neither is known
+            self.constants[id(args[0]._base)] = (args[0]._base, Constant(tuple(args[0]._base.shape)))
+            return given
+        for tensor in tensors:
+            constant = Constant(tuple(tensor.shape), maker=call)
+            call.outputs.append(constant)  # type: ignore[arg-type]
+            self.constants[id(tensor)] = (tensor, constant)
         return given
 
     def _label(self, name: str) -> str:
@@ -375,6 +450,16 @@ class _Writer(TorchFunctionMode):
 
 
 OVERWRITING = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
+
+
+def _is_view(args: Any) -> bool:
+    return bool(args) and isinstance(args[0], Tensor) and args[0]._is_view()
+
+
+def _callable(func: Any) -> Callable[..., Any]:
+    """The function itself; of a property, such as x.T, what reads it."""
+    called: Callable[..., Any] = attrgetter(plain_name(func)) if func.__name__ == "__get__" else func
+    return called
 
 
 def _in_place_dunder(name: str) -> bool:

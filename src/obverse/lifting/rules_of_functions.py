@@ -35,7 +35,7 @@ from obverse.blocks.resampling import PixelShuffle, PixelUnshuffle, Upsample
 from obverse.chain import Chain
 from obverse.graph import Concat, Junction, Split, Sum
 from obverse.lifting.operations import Border, Expand, Mean, Permute, Reshape, Roll, Scale, Shift, Slice, Unslice
-from obverse.lifting.recording import Call, Constant, Value
+from obverse.lifting.recording import RESHAPES, Call, Constant, Value
 from obverse.lifting.steps import Applied, FunctionRule, Recorded, Step
 from obverse.settings import collapsed
 from obverse.shapes import Shape
@@ -205,9 +205,9 @@ def negative(call: Call) -> Result:
 # Axes ----------------------------------------------------------------------------------------------------------------
 
 
-@rule("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel")
+@rule(*RESHAPES)
 def reshape(call: Call) -> Result:
-    return Reshape(call.output_shape)
+    return Step(Reshape(call.output_shape), uses=(0,))
 
 
 def ordered(call: Call, order: Sequence[int]) -> Result:
