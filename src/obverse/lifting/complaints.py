@@ -31,8 +31,11 @@ def _tried(call: Call) -> str:
     name = call.name
     own = f"a rule for {name}" if call.module is not None else f"a rule for the function {name!r}"
     shells = [scope.path for scope in reversed(call.scopes) if scope.path]
-    tried = f"{own}; to keep a module around it whole, which must take one value and give one of the same shape"
-    return tried + (f" ({', '.join(shells)})" if shells else "")
+    listed = f" ({', '.join(shells)})" if shells else ""
+    return (
+        f"{own}; to keep a module around it whole, which must take one value and give one of the same shape{listed}; "
+        "to keep whole what lies between two values of the same shape"
+    )
 
 
 def _lines(call: Call) -> str:

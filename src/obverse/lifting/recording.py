@@ -33,7 +33,7 @@ BATCH = 7919
 RESHAPES = frozenset(
     ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel")
 )
-"""Functions that leave all numbers in their order, and so may fold parts of an example into the batch, or unfold them."""
+"""Functions that leave all numbers in their order: so they may fold parts of an example into the batch, and back."""
 
 
 @dataclass(eq=False)
@@ -91,11 +91,6 @@ class Constant:
     place: str = ""
     maker: Call | None = None
 
-    @property
-    def is_known(self) -> bool:
-        """Whether it is known how to come by it."""
-        return bool(self.place) or (self.maker is not None and all(c.is_known for c in constants_in(self.maker)))
-
 
 @dataclass(eq=False)
 class Scope:
@@ -132,7 +127,6 @@ class Call:
         overwrites: whether it overwrote its input.
         function: what was called, if it is no layer.
         number: the how-manieth of all calls it was, those that depend on no input among them.
-        through_view: whether what it overwrote is a part of another tensor, which then changed as well.
     """
 
     name: str
@@ -148,7 +142,6 @@ class Call:
     result: int | None = None
     function: Callable[..., Any] | None = None
     number: int = 0
-    through_view: bool = False
 
     @property
     def inputs(self) -> list[Value]:
@@ -365,15 +358,13 @@ class _Writer(TorchFunctionMode):
             return self._constant(func, args, kwargs)
         written = self.written((args, kwargs))
         given = func(*args, **kwargs)
-        if isinstance(given, Tensor) and func.__name__ not in OVERWRITING and id(given) in self.known:
-            overwrites = func.__name__.endswith("_") and not func.__name__.endswith("__")
-            if not overwrites and not kwargs.get("inplace") and not _in_place_dunder(func.__name__):
-                return given  # the same tensor: nothing happened
+        if isinstance(given, Tensor) and not _overwrites(func, kwargs) and id(given) in self.known:
+            return given  # the same tensor: nothing happened
         name = plain_name(func)
         call = Call(name, self._label(name), written[0], written[1], [], tuple(self.scopes), _source())
-        call.overwrites = func.__name__.rstrip("_") + "_" == func.__name__ or bool(kwargs.get("inplace"))
-        call.function = _callable(func)
-        call.through_view = (call.overwrites or func.__name__ in OVERWRITING) and _is_view(args)
+        call.overwrites, call.function = _overwrites(func, kwargs), _callable(func)
+        if call.overwrites:
+            self._overwritten((args, kwargs))
         if func.__name__ == "__setitem__":  # which gives nothing, and changes its first argument
             given = args[0]
         self.write(call, given)
@@ -383,20 +374,28 @@ class _Writer(TorchFunctionMode):
         """Run what depends on no input, and remember how what it gives is come by."""
         written = self.written((args, kwargs))
         given = func(*args, **kwargs)
-        overwrites = func.__name__ in OVERWRITING or func.__name__.rstrip("_") + "_" == func.__name__
+        overwrites = _overwrites(func, kwargs)
+        if overwrites:
+            self._overwritten((args, kwargs))
         made = args[0] if func.__name__ == "__setitem__" else given
         tensors = [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
         if not tensors or (not overwrites and any(id(tensor) in self.constants for tensor in tensors)):
             return given
-        call = Call(plain_name(func), "", *written, [], (), "", function=_callable(func), number=next(self.numbers))
-        if overwrites and _is_view(args):  # and so is another tensor, of which nobody knows: neither is known
-            self.constants[id(args[0]._base)] = (args[0]._base, Constant(tuple(args[0]._base.shape)))
-            return given
+        call = Call(plain_name(func), "", written[0], written[1], [], (), "")
+        call.function, call.number = _callable(func), next(self.numbers)
         for tensor in tensors:
             constant = Constant(tuple(tensor.shape), maker=call)
             call.outputs.append(constant)  # type: ignore[arg-type]
             self.constants[id(tensor)] = (tensor, constant)
         return given
+
+    def _overwritten(self, given: Any) -> None:
+        """The first tensor is overwritten: how others in its memory were made holds no more."""
+        first: Tensor = next(leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor))
+        memory = first.untyped_storage()._cdata
+        for tensor, constant in list(self.constants.values()):
+            if tensor is not first and tensor.untyped_storage()._cdata == memory:
+                self.constants[id(tensor)] = (tensor, Constant(constant.sizes))
 
     def _label(self, name: str) -> str:
         scope = self.scopes[-1]
@@ -452,18 +451,16 @@ class _Writer(TorchFunctionMode):
 OVERWRITING = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
 
 
-def _is_view(args: Any) -> bool:
-    return bool(args) and isinstance(args[0], Tensor) and args[0]._is_view()
-
-
 def _callable(func: Any) -> Callable[..., Any]:
     """The function itself; of a property, such as x.T, what reads it."""
     called: Callable[..., Any] = attrgetter(plain_name(func)) if func.__name__ == "__get__" else func
     return called
 
 
-def _in_place_dunder(name: str) -> bool:
-    return name in OVERWRITING
+def _overwrites(func: Any, kwargs: Any) -> bool:
+    """Whether a function overwrites its first argument."""
+    name: str = func.__name__
+    return name in OVERWRITING or (name[-1:] == "_" and name[-2:] != "__") or bool(kwargs.get("inplace"))
 
 
 WHOLE = {"StochasticDepth", "DropPath", "DropBlock2d"}

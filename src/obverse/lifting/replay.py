@@ -44,7 +44,7 @@ class Instruction:
         args: with a `Register` or a `Held` for every tensor.
         kwargs: likewise.
         gives: the registers of what comes out, in order.
-        overwrites: whether what comes out is its first argument, which it overwrites and does not give.
+        overwrites: whether it overwrites its first argument.
     """
 
     function: Callable[..., Any] | None
@@ -149,26 +149,13 @@ class Replayed(nn.Module):
         super().__init__()
         self.block = block
         self.places: dict[str, str] = {}
-        for path in block.paths:
-            self._add(path, lambda path=path: block.make.fresh(path))
-        for name in block.tensors:
-            self._add(name, lambda name=name: block.make.fresh_tensor(name))
-
-    def _add(self, name: str, fresh: Callable[[], Any]) -> None:
-        inside = self.block.inside
-        place = name[len(inside) + 1 :] if inside and name.startswith(f"{inside}.") else name
-        self.places[name] = place
-        *path, last = place.split(".")
-        around = room(self, tuple(path))
-        if hasattr(around, last):  # it came with a module around it
-            return
-        made = fresh()
-        if isinstance(made, nn.Module):
-            around.add_module(last, made)
-        elif isinstance(made, nn.Parameter):
-            around.register_parameter(last, made)
-        else:
-            around.register_buffer(last, made, persistent=False)
+        for name in (*block.paths, *block.tensors):
+            inside = f"{block.inside}."
+            self.places[name] = name.removeprefix(inside) if block.inside else name
+            *path, last = self.places[name].split(".")
+            around = room(self, tuple(path))
+            if not hasattr(around, last):  # it may have come with a module around it
+                _put(around, last, block.make.fresh(name) if name in block.paths else block.make.fresh_tensor(name))
 
     def part(self, path: str) -> nn.Module:
         return self.get_submodule(self._place(path))
@@ -189,6 +176,15 @@ class Replayed(nn.Module):
         return self.block.invoke(self, x)
 
 
+def _put(module: nn.Module, name: str, made: nn.Module | Tensor) -> None:
+    if isinstance(made, nn.Module):
+        module.add_module(name, made)
+    elif isinstance(made, nn.Parameter):
+        module.register_parameter(name, made)
+    else:
+        module.register_buffer(name, made, persistent=False)
+
+
 def replay_of(make: Make, calls: Iterable[Call], source: Value, sink: Value) -> Replay | None:
     """The replay of some calls; `None` if they need a tensor of which nobody knows how it was made.
 
@@ -200,7 +196,7 @@ def replay_of(make: Make, calls: Iterable[Call], source: Value, sink: Value) -> 
     """
     calls = sorted(calls, key=lambda call: call.number)
     constants = _computed(calls)
-    if constants is None or any(call.through_view for call in calls):
+    if constants is None:
         return None
     numbers: dict[Value | Constant, int] = {source: 0}
     instructions: list[Instruction] = []

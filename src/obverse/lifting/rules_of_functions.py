@@ -168,16 +168,20 @@ def stretched(shape: Shape, after: Shape) -> Block | None:
 
 
 def with_parameter(call: Call, constant: Constant, kind: Any, start: tuple[float, float]) -> Result:
-    """A parameter that is added or multiplied with has a counterpart of its own; any other constant has none."""
-    sizes = constant.sizes
-    if not constant.parameter or prod(sizes) == 0 or call.inputs[0].shape != call.output_shape:
-        known = call.inputs[0].shape == call.output_shape
-        turned = Identity() if known else shrunk(call.inputs[0].shape, call.output_shape)
-        return Step(Recorded(call.name, call.inputs[0].shape, call.output_shape, turned), manner="kept")
-    if len(sizes) > len(call.output_shape):
-        sizes = sizes[1:]
-    block: Block = kind(sizes, start)
+    """A parameter that is added or multiplied with has a counterpart of its own."""
+    if not constant.parameter or prod(constant.sizes) == 0 or call.input_shape != call.output_shape:
+        return with_constant(call)
+    short = len(constant.sizes) - len(call.output_shape)
+    block: Block = kind(constant.sizes[max(short, 0) :], start)
     return block
+
+
+def with_constant(call: Call) -> Result:
+    """What is added has no part in the transpose; what is multiplied with is multiplied with there as well."""
+    before, after = call.input_shape, call.output_shape
+    if before == after and call.name not in ("add", "sub"):
+        return None  # and so it is kept as it is
+    return Recorded(call.name, before, after, shrunk(before, after))
 
 
 def shrunk(before: Shape, after: Shape) -> Block:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from obverse.block import Block
@@ -151,10 +150,19 @@ def _step(recording: Recording, call: Call, needed: set[Value]) -> Step | None:
     if not all(value.has_batch for value in values):
         return None
     if call.name in RESHAPES or all(value.parts == 1 for value in values):
-        return _ruled(recording, call, used)
+        return _ruled(recording, call, used) or _as_it_is(recording, call, used)
     inner = of_one_part(call)  # parts of an example are folded into the batch: the rules say what is done to one
     step = None if inner is None else _ruled(recording, inner, used)
-    return None if step is None else for_each(step)
+    return _as_it_is(recording, call, used) if step is None else for_each(step)
+
+
+def _as_it_is(recording: Recording, call: Call, used: list[int]) -> Step | None:
+    """A call of a single value that keeps its shape, kept whatever it does."""
+    (x, *others), out = set(call.inputs), call.outputs[0]
+    if others or used != [0] or x.sizes != out.sizes:
+        return None
+    replay = replay_of(recording.make, [call], x, out)
+    return None if replay is None else _kept_as(replay, x, "kept")
 
 
 def _ruled(recording: Recording, call: Call, used: list[int]) -> Step | None:
@@ -163,7 +171,8 @@ def _ruled(recording: Recording, call: Call, used: list[int]) -> Step | None:
         found = _of_module(recording, call) if call.module is not None else _of_function(call)
     except ShapeError:  # a block that refuses what it was asked to describe
         return None
-    step = found if isinstance(found, Step) or found is None else Step(found)
+    alone = isinstance(found, Block) and found.pointwise
+    step = found if isinstance(found, Step) or found is None else Step(found, manner="kept" if alone else "exact")
     if step is None or not isinstance(step.hub, Block) or step.before or step.after:
         return step
     shape = call.inputs[step.uses[0] if step.uses else 0].shape
@@ -195,8 +204,7 @@ def _of_module(recording: Recording, call: Call) -> Block | Step | None:
     if arguments is None and turned is not None:  # it needs more than its input: then it is known by its shapes
         return Step(Recorded(call.name, before, after, turned), uses=(0,))
     if arguments is None:
-        replay = replay_of(recording.make, [call], x, call.outputs[0])
-        return None if replay is None else Step(replay, uses=(0,), manner="kept")
+        return None
     alone = block is not None and block.pointwise
     settings = None if plain and call.result is None else arguments
     kept = Kept(recording.make, call.path, turned, settings, alone, call.overwrites)
@@ -301,8 +309,12 @@ def _as_call(scope: Scope, overwrites: bool) -> Call:
 
 
 def _placed_whole(label: str, block: Block, x: Value, out: Value, name: str) -> Placed:
-    step = Step(block, manner="whole")
-    return Placed(label, step if x.parts == 1 else for_each(step), [x], [out], name, None)
+    return Placed(label, _kept_as(block, x, "whole"), [x], [out], name, None)
+
+
+def _kept_as(block: Block, x: Value, manner: Manner) -> Step:
+    step = Step(block, uses=(0,), manner=manner)
+    return step if x.parts == 1 else for_each(step)
 
 
 def _passed_by(scope: Scope, users: dict[Value, list[Call]], code: Value) -> Placed:
