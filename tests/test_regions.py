@@ -111,6 +111,39 @@ class Masked(nn.Module):
         return self.attention(x, mask=outside[None])
 
 
+class Tabled(nn.Module):
+    """Attention to which layers have something to add, which they compute from no input."""
+
+    def __init__(self, channels, after):
+        super().__init__()
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.far = nn.Sequential(nn.Linear(1, 4), nn.GELU(), nn.LayerNorm(4), nn.Linear(4, 1))
+        self.proj = nn.Linear(channels, after)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        place = torch.linspace(-1.0, 1.0, x.shape[1], dtype=x.dtype, device=x.device)
+        far = self.far((place[:, None] - place)[..., None])[..., 0]
+        return self.proj((q @ k.transpose(1, 2) + far).softmax(-1) @ v)
+
+
+class Overwriting(nn.Module):
+    """A gate that first changes what comes in."""
+
+    def forward(self, x):
+        x = x[:, :2].clone()
+        x = F.relu(x.mul_(2.0), inplace=True)
+        return x * x.mean((2, 3), keepdim=True)
+
+
+class Lengthened(nn.Module):
+    """Nothing takes a difference back; but two regions around it keep their shape, the first to end the larger."""
+
+    def forward(self, x):
+        x = F.pad(F.pad(x, (0, 1)), (0, 3))
+        return F.pad(torch.diff(x, n=4), (0, 4))
+
+
 class Cells(nn.Module):
     """A network of sequences, on the cells of an image."""
 
@@ -158,6 +191,13 @@ NETS = {
         [(9, 9), (8, 11)],
         {"parts.1.net.attention.matmul_1"},
     ),
+    "a computed table": (
+        lambda: Whole(nn.Conv2d(3, 8, 3), Cells(Tabled(8, 6))),
+        [(9, 9), (8, 11)],
+        {"parts.1.net.matmul_1"},
+    ),
+    "overwritten": (lambda: Whole(nn.Conv2d(3, 8, 3), Overwriting()), [(9, 9), (8, 11)], {"parts.1.mul_1"}),
+    "the least": (lambda: Whole(nn.Conv2d(3, 8, 3), Lengthened()), [(9, 9), (8, 11)], {"parts.1.pad_2"}),
     "a mask": (lambda: Whole(nn.Conv2d(3, 8, 3), Cells(Masked(8))), [(9, 9), (8, 11)], {"parts.1.net.attention"}),
 }
 """Networks, sizes that they take, and what is kept whole of them."""
@@ -216,8 +256,24 @@ def test_the_mirror_restores_every_size_and_learns_in_all_its_parts(name, litera
 def test_a_batch_of_any_size_goes_through():
     module = NETS["narrow attention in windows"][0]()
     decoder = mirror(module, (3, 9, 6)).eval()
-    codes = module(torch.randn(3, 3, 9, 6))
+    codes = module(torch.randn(3, 3, 9, 6)).detach()
     torch.testing.assert_close(decoder(codes), torch.cat([decoder(code[None]) for code in codes]))
+
+
+def test_what_is_overwritten_inside_is_no_one_elses():
+    decoder = mirror(Overwriting(), (3, 9, 6))
+    code = torch.randn(2, 2, 9, 6)
+    kept = code.clone()
+    decoder(code)
+    assert torch.equal(code, kept)
+
+
+@pytest.mark.parametrize("name", ["a choice", "a computed table"])
+def test_a_mirror_may_have_another_dtype(name):
+    make, (size, *_), _ = NETS[name]
+    module = make()
+    code = module(torch.randn(2, 3, *size)).double()
+    assert mirror(module, (3, *size)).double()(code).dtype == torch.float64
 
 
 @pytest.mark.parametrize("name", ["narrow attention in windows", "a choice", "a mask"])
@@ -313,6 +369,26 @@ class Crossed(nn.Module):
         return x.view(n, b, 6).transpose(0, 1)
 
 
+class Cross(nn.Module):
+    """The first window of every example, then the second of every one: back again, if it is told so."""
+
+    def __init__(self, windows, back=False, by_cat=False):
+        super().__init__()
+        self.windows, self.back, self.by_cat = windows, back, by_cat
+
+    def forward(self, x):
+        shape, order = x.shape, (-1, self.windows) if not self.back else (self.windows, -1)
+        x = x.view(*order, *shape[1:])
+        return torch.cat(x.unbind(1)) if self.by_cat else x.transpose(0, 1).reshape(shape)
+
+
+class Crossing(nn.Module):
+    """A difference, a border, and a difference: a region around the one cuts that around the other in two."""
+
+    def forward(self, x):
+        return torch.diff(F.pad(torch.diff(x), (0, 1)))
+
+
 class Leaking(Select):
     """A choice that is used once more."""
 
@@ -335,6 +411,16 @@ class Listed(Narrow):
         return self.attention.proj((q @ (k + self.tables[1]).transpose(1, 2)).softmax(-1) @ v)
 
 
+class Shared(Narrow):
+    """Attention with a table that is filled by way of one of its rows."""
+
+    def forward(self, x):
+        table = torch.zeros(2, x.shape[2], device=x.device)
+        table[1].fill_(3.0)
+        q, k, v = self.attention.qkv(x).chunk(3, -1)
+        return self.attention.proj((q @ (k * table[1]).transpose(1, 2)).softmax(-1) @ v)
+
+
 class Overwritten(Narrow):
     """Attention in which a part is overwritten behind everybody's back."""
 
@@ -349,12 +435,19 @@ class Overwritten(Narrow):
     ("net", "operation"),
     [
         (lambda: Cells(Crossed()), r"(transpose|reshape|view)\(\)"),
+        (lambda: Windowed(Cross(4), nn.Linear(8, 6), Cross(4, back=True), window=2), "(view|transpose|reshape)"),
+        (
+            lambda: Windowed(Cross(4, by_cat=True), nn.Linear(8, 6), Cross(4, True), window=2),
+            "(view|transpose|reshape)",
+        ),
+        (Crossing, r"diff\(\)"),
         (lambda: Leaking(8, 6), r"mul\(\)"),
         (lambda: Cells(Listed(8, 6)), r"matmul\(\)"),
+        (lambda: Cells(Shared(8, 6)), r"m(atm)?ul\(\)"),
         (lambda: Cells(Overwritten(8, 6)), r"matmul\(\)"),
     ],
-    ids=["crossed", "leaking", "listed", "overwritten"],
+    ids=["crossed", "crossed in the batch", "by cat", "cut in two", "leaking", "listed", "shared", "overwritten"],
 )
 def test_what_does_not_keep_to_itself_is_refused_by_name(net, operation):
     with pytest.raises(MirrorError, match=operation):
-        mirror(Whole(nn.Conv2d(3, 8, 3), net()), (3, 9, 9))
+        mirror(net() if isinstance(net(), Windowed) else Whole(nn.Conv2d(3, 8, 3), net()), (3, 4, 4))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from obverse.lifting.recording import Call
+from obverse.lifting.recording import BATCH, Call, Value
 from obverse.shapes import Shape, shape_text
 
 __all__ = ["complaint"]
@@ -17,14 +17,22 @@ def complaint(call: Call) -> tuple[str, str]:
     operation does knows a better one.
     """
     place = ".".join(call.label.split(".")[:-1]) or "the module itself"
-    shapes = " and ".join(shape_text(value.sizes[1:]) for value in call.inputs)
+    shapes = " and ".join(map(_said, call.inputs))
     kind = f"the layer {call.path!r}, a {call.name}" if call.module is not None else f"{call.name}(), in {place}"
     where = f", at {call.source}" if call.source else ""
     reason = (
-        f"{kind}{where}, takes {shapes} to {shape_text(call.outputs[0].sizes[1:])}, and nothing takes that back.\n"
+        f"{kind}{where}, takes {shapes} to {_said(call.outputs[0])}, and nothing takes that back.\n"
         f"Tried: {_tried(call)}."
     )
     return reason, f"Add a rule, such as this one, with a mirror that suits the operation:\n\n{_lines(call)}\n"
+
+
+def _said(value: Value) -> str:
+    """The shape of an example, or of the batch where that is not in front."""
+    if value.has_batch or value.parts == 0:
+        return shape_text(value.shape)
+    batch = "batch" if value.parts == 1 else f"({value.parts}·batch)"
+    return "×".join(batch if size == value.parts * BATCH else str(size) for size in value.sizes)
 
 
 def _tried(call: Call) -> str:

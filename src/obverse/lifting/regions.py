@@ -67,7 +67,12 @@ def _before(
         if call in calls and len(ahead) == 1:
             (source,) = ahead
             region = Region(source, sink, frozenset(calls))
-            if source.sizes == sink.sizes and source.has_batch and _is_closed(region, code, users, taken):
+            if (
+                source.sizes == sink.sizes
+                and source.has_batch
+                and sink.has_batch
+                and _is_closed(region, code, users, taken)
+            ):
                 return region
         makers = [value.maker for value in ahead if value.maker is not None]
         if not makers:

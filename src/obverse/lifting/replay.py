@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from obverse.block import Block
 from obverse.errors import MirrorError
+from obverse.lifting.kept import dtype_of
 from obverse.lifting.make import Make
 from obverse.lifting.recording import BATCH, Call, Constant, Value, constants_in
 from obverse.modules import room
@@ -70,6 +71,7 @@ class Replay(Block):
         parts: how many of what it takes make one example of the recording.
         sink: the register of what comes out.
         inside: the path of the module around it, which the names of its own parts leave away.
+        name: what it is in a drawing.
     """
 
     make: Make
@@ -79,6 +81,11 @@ class Replay(Block):
     sink: int
     inside: str = ""
     name: str = ""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What was recorded in: where a call names it, the dtype that there is stands in its place."""
+        return dtype_of(self.make.module)
 
     def output_shape(self, shape: Shape) -> Shape:
         if shape != self.shape:
@@ -111,6 +118,7 @@ class Replay(Block):
         """Run the calls with the parts of its module."""
         assert isinstance(module, Replayed)
         batch = x.shape[0] // self.parts
+        recorded = self.dtype
         held: dict[int, Tensor] = {0: x.clone() if any(step.overwrites for step in self.instructions) else x}
 
         def now(leaf: Any) -> Any:
@@ -118,7 +126,9 @@ class Replay(Block):
                 return held[leaf.number]
             if isinstance(leaf, Held):
                 return module.tensor(leaf.name)
-            return x.device if isinstance(leaf, torch.device) else _with_batch(leaf, batch)
+            if isinstance(leaf, torch.device):
+                return x.device
+            return x.dtype if leaf is recorded else _with_batch(leaf, batch)
 
         for step in self.instructions:
             args, kwargs = tree_map(now, (step.args, step.kwargs))
