@@ -128,12 +128,12 @@ class Tabled(nn.Module):
 
 
 class Overwriting(nn.Module):
-    """A gate that first changes what comes in."""
+    """A gate of what is overwritten meanwhile."""
 
     def forward(self, x):
         x = x[:, :2].clone()
-        x = F.relu(x.mul_(2.0), inplace=True)
-        return x * x.mean((2, 3), keepdim=True)
+        gate = x.mean((2, 3), keepdim=True)
+        return F.relu(x.mul_(2.0), inplace=True) * gate
 
 
 class Lengthened(nn.Module):

@@ -67,12 +67,7 @@ def _before(
         if call in calls and len(ahead) == 1:
             (source,) = ahead
             region = Region(source, sink, frozenset(calls))
-            if (
-                source.sizes == sink.sizes
-                and source.has_batch
-                and sink.has_batch
-                and _is_closed(region, code, users, taken)
-            ):
+            if _keeps_the_shape(region) and _is_closed(region, code, users, taken):
                 return region
         makers = [value.maker for value in ahead if value.maker is not None]
         if not makers:
@@ -81,6 +76,11 @@ def _before(
         calls.add(latest)
         ahead = (ahead - set(latest.outputs)) | set(latest.inputs)
     return None
+
+
+def _keeps_the_shape(region: Region) -> bool:
+    source, sink = region.source, region.sink
+    return source.sizes == sink.sizes and source.has_batch and sink.has_batch
 
 
 def _is_closed(region: Region, code: Value, users: Users, taken: Sequence[Collection[Call]]) -> bool:
