@@ -22,6 +22,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import torchvision
@@ -109,7 +110,14 @@ def compose(options: argparse.Namespace) -> Autoencoder:
     torch.manual_seed(options.seed)
     resnet = torchvision.models.resnet18()
     if options.weights is not None:
-        resnet.load_state_dict(torch.load(options.weights, weights_only=True))
+        try:
+            resnet.load_state_dict(torch.load(options.weights, weights_only=True))
+        except (RuntimeError, TypeError, UnpicklingError) as error:
+            said = str(error).splitlines()[0]
+            raise ObverseError(
+                f"{options.weights} is no state_dict of torchvision's resnet18: {said}",
+                "Make one: torch.save(torchvision.models.resnet18(weights='DEFAULT').state_dict(), 'resnet18.pth').",
+            ) from None
     return Autoencoder(
         Backbone(resnet),
         (3, SIDE, SIDE),

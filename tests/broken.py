@@ -312,6 +312,24 @@ class Wordy(Scale):
         return "a scale of each channel"
 
 
+@dataclass(frozen=True, repr=False)
+class Translating(Block):
+    """replace: it keeps its argument in another form than the one that it takes."""
+
+    percent: int = 100
+
+    pointwise = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "percent", self.percent / 100)
+
+    def __repr__(self) -> str:
+        return f"Translating({round(self.percent * 100)})"
+
+    def build(self, shape: Shape) -> nn.Module:
+        return nn.Identity()
+
+
 @dataclass(unsafe_hash=True, repr=False)
 class Settable(Block):
     """equality: its argument can be set, and its hash changes with it."""
@@ -370,6 +388,6 @@ class Comparing(Scale):
 SOUND = (Scale, Border, Inner)
 BROKEN = (
     *(OneMoreRow, TooCareful, WrongMirror, WrongWayBack, Miscounted, Misnamed, Expensive, Squinting, Shifted),
-    *(Remembering, Centred, Unlearned, Single, OnTheProcessor, Untold, Locked, Functional, Wordy, Settable),
-    *(Unwritable, Breaking, Comparing),
+    *(Remembering, Centred, Unlearned, Single, OnTheProcessor, Untold, Locked, Functional, Wordy, Translating),
+    *(Settable, Unwritable, Breaking, Comparing),
 )

@@ -354,8 +354,6 @@ CAUGHT_BY = {
             "same padding: dilation forgotten",
             "Conv: the mirror crops on the other side",
             "Conv: the mirror forgets the dilation",
-            "Conv: the mirror forgets the bias",
-            "Conv: the mirror forgets the groups",
             "ConvTranspose: the mirror forgets the dilation",
             "Pad: the mirror crops on the other side",
             "Crop: the mirror pads on the other side",
@@ -363,6 +361,7 @@ CAUGHT_BY = {
             "NearestUnpool: the mirror forgets ceil_mode",
             "Flatten: the mirror exchanges its lengths",
         ),
+        "mirrored_twice": ("Conv: the mirror forgets the bias", "Conv: the mirror forgets the groups"),
         "adjoint": (
             "same padding: swapped",
             "PixelShuffle: no mirror",

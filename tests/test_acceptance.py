@@ -79,6 +79,41 @@ def test_what_is_accepted_and_shares_a_code_is_what_trying_them_all_shows(drawn)
     assert str(answer.accepted)
 
 
+@given(chains_with_shapes(ranks=[1, 2]), st.data())
+@example((Chain(Conv(1, 3, stride=2), PixelUnshuffle(2)), (1, 9, 9)), None)
+@example((Chain(Rearrange("c h w -> c w h"), Conv(1, 3, stride=2)), (1, 9, 9)), None)
+@example((Chain(AdaptiveAvgPool(3), Conv(1, 2)), (1, 9, 9)), None)
+@example((Chain(Flatten(2)), (1, 3, 4)), None)
+@example((Chain(InstanceNorm()), (1, 3, 4)), None)
+def test_sizes_with_a_code_are_what_trying_all_of_them_together_shows(drawn, data):
+    chain, shape = drawn
+    codes = {
+        size: outcome(chain.output_shape, (shape[0], *size)) for size in product(range(1, 13), repeat=len(shape) - 1)
+    }
+    seen = sorted({code for code in codes.values() if code is not None})
+    asked = seen[:3] + seen[-1:] if data is None else [data.draw(st.sampled_from(seen))] if seen else []
+    asked += [tuple(entry + 1 for entry in code) for code in asked[:1]]
+    try:
+        answer = chain.accepts((shape[0], *(None for _ in shape[1:])))
+        told = {code: answer.with_code(code) for code in asked}
+    except ShapeError:
+        event("cannot be said")
+        told = {}
+    for code, axes in told.items():
+        for size, actual in codes.items():
+            said = all(n in along for n, along in zip(size, axes, strict=True))
+            assert said == (actual == code) or (said and actual is None and not answer.independent)
+
+
+def test_a_code_that_is_made_of_several_axes_is_not_said_axis_by_axis():
+    answer = Chain(Conv(1, 3), Flatten()).accepts((1, None, None))
+    assert str(answer) == "H: n ≥ 3\n   no remainder: n ≥ 3\n   one code: made of several axes together\nW: as H"
+    with pytest.raises(ShapeError, match="Give numbers along the other axes"):
+        answer.axes[0].sharing(28)
+    (along,) = Chain(Conv(1, 3), Flatten()).accepts((1, None, 28)).axes
+    assert str(along.sharing(28)) == "28"
+
+
 GROWING = ("Conv", "MaxPool", "AvgPool", "LPPool", "ConvTranspose", "Pad", "PixelShuffle", "ReLU", "Residual")
 
 

@@ -50,6 +50,17 @@ def test_plan_says_the_plan(say, shape):
     assert say("plan", TUTORIAL, shape) == (0, f"{ENCODER.plan((1, 28, 28))}\n", "")
 
 
+@pytest.mark.parametrize("shape", ["1xHxW", "1×H×W", "1,H,W", '(1, "H", "W")', "1 H W"])
+def test_plan_takes_letters(say, shape):
+    assert say("plan", TUTORIAL, shape) == (0, f"{ENCODER.plan((1, 'H', 'W'))}\n", "")
+
+
+def test_plan_of_letters_in_json_and_markdown_is_the_plans(say):
+    plan = ENCODER.plan((1, "height", 28))
+    assert say("plan", TUTORIAL, "1,height,28", "--json")[1] == f"{plan.json()}\n"
+    assert say("plan", TUTORIAL, "1,height,28", "--markdown")[1] == f"{plan.markdown()}\n"
+
+
 def test_plan_in_json_is_the_plan(say):
     code, said, _ = say("plan", TUTORIAL, "1x28x27", "--json", "--mirror")
     plan = ENCODER.plan((1, 28, 27))
@@ -263,6 +274,12 @@ MISTAKES = {
     ("plan", "Convv(3)", "1x28x28"): (2, "  Convv(3)\n  ^\nDid you mean 'Conv'?"),
     ("plan", TUTORIAL, "28by28"): (2, "Write it as in 1x28x28"),
     ("plan", TUTORIAL, "0x28x28"): (2, "below 1"),
+    ("plan", TUTORIAL, "CxHxW"): (2, "Give a number of channels, as in (1, 'H', 'W')"),
+    ("plan", TUTORIAL, "NxCxHxW"): (2, "Leave the batch out: (C, H, W)"),
+    ("plan", "1xHxW", TUTORIAL): (2, "the encoder comes first"),
+    ("plan", TUTORIAL, "1xHxW", "--mirror"): (2, "H in '1xHxW' is no number"),
+    ("mirror", TUTORIAL, "1x28xW"): (2, "letters are for a plan of the encoder alone.\nWrite it as in 1x28x28"),
+    ("draw", TUTORIAL, "1xHxW", "-o", "x.svg"): (2, "letters are for a plan"),
     ("plan", TUTORIAL, "Nx1x28x28"): (2, "Leave the batch out: (1, 28, 28)"),
     ("plan", TUTORIAL, "64x1x28x28"): (1, "If 64 is the batch, leave it out: (1, 28, 28)"),
     ("plan", TUTORIAL, "1x3x3"): (1, "an input of at least 25×25"),
@@ -367,6 +384,8 @@ def test_on_a_terminal_it_is_styled_within_80_columns():
     plain = re.sub(r"\x1b\[[\d;]*m", "", said)
     assert said != plain
     assert [line.rstrip() for line in plain.strip("\n").split("\n")] == str(ENCODER.plan((1, 28, 28))).split("\n")
+    letters = on_a_terminal("plan", TUTORIAL, "1xHxW", columns=200)
+    assert letters.strip("\n") == str(ENCODER.plan((1, "H", "W")))
     listed = re.sub(r"\x1b\[[\d;]*m", "", on_a_terminal("blocks", columns=200))
     assert max(map(len, listed.split("\n"))) <= 80
 

@@ -1,5 +1,7 @@
 """Blocks of well-known networks, as compositions: what the docs show, at every size, in one to three dimensions."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,17 +12,22 @@ from obverse import (
     BatchNorm,
     Chain,
     Conv,
+    Crop,
     Identity,
     LayerNorm,
     MaxPool,
     MirrorError,
+    Pad,
     Parallel,
     Pointwise,
+    Rearrange,
     ReLU,
     Residual,
+    ShapeError,
     Sigmoid,
     mirror,
 )
+from obverse.graph import Graph, Node
 
 
 def convnext(channels):
@@ -60,6 +67,8 @@ def inception(channels):
         join="concat",
     )
 
+
+WIRED = Graph(Node("first", Conv(8, 3), (0,), (1,)), Node("then", ReLU(), (1,), (2,)))
 
 COMPOSITIONS = [convnext, pre_activation, squeeze_excitation, inverted_residual, inception]
 
@@ -105,3 +114,31 @@ def test_a_gate_on_a_branch_that_changes_its_shape_is_refused_with_the_repair():
     assert "Chain(Conv(16, 3, stride=2, padding=1), Parallel(Identity(), ..., join='multiply'))" in error.value.repair
     repaired = Chain(gated.branches[0], Parallel(Identity(), gate, join="multiply"))
     assert repaired.mirror((8, 28, 28)).output_shape((16, 14, 14)) == (8, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("block", "changes", "changed"),
+    [
+        (Chain(Conv(8, 3), ReLU()), {"blocks": [Conv(8, 3)]}, Chain(Conv(8, 3))),
+        (Parallel(ReLU(), Identity()), {"join": "concat"}, Parallel(ReLU(), Identity(), join="concat")),
+        (Parallel(ReLU(), Identity(), join="concat"), {"branches": (ReLU(),)}, Parallel(ReLU(), join="concat")),
+        (Pad((1, 2), (0, 0)), {"mode": "reflect"}, Pad((1, 2), (0, 0), mode="reflect")),
+        (Pad((1, 2), mode="reflect"), {"padding": [3]}, Pad(3, mode="reflect")),
+        (Crop((1, 2)), {"cropping": [(0, 1)]}, Crop((0, 1))),
+        (Rearrange("c (h p) -> (c p) h", p=2), {"lengths": {"p": 3}}, Rearrange("c (h p) -> (c p) h", p=3)),
+        (Rearrange("(lengths c) -> lengths c", lengths=2), {}, Rearrange("(lengths c) -> lengths c", lengths=2)),
+        (Pointwise("Hardtanh", min_val=-2.0), {"arguments": ()}, Pointwise("Hardtanh")),
+        (WIRED, {}, WIRED),
+        (WIRED, {"nodes": WIRED.nodes[:1], "sink": 1}, Graph(*WIRED.nodes[:1], sink=1)),
+    ],
+    ids=repr,
+)
+def test_arguments_that_are_written_one_by_one_are_replaced_by_their_name(block, changes, changed):
+    assert replace(block, **changes) == changed
+
+
+def test_arguments_are_given_one_by_one_or_by_name_but_not_both():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'blocks'"):
+        Chain(ReLU(), blocks=[ReLU()])
+    with pytest.raises(ShapeError, match="a chain has at least one block"):
+        replace(Chain(ReLU()), blocks=[])

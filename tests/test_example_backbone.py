@@ -49,3 +49,28 @@ def test_what_is_not_there_is_named(example, tmp_path, capsys):
     assert "there is no FashionMNIST" in capsys.readouterr().err
     assert example.main(["--until", "layer9", "--out", str(tmp_path / "run")]) == 2
     assert "no module of Backbone" in capsys.readouterr().err
+    (tmp_path / "words.pth").write_text("no weights")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "others.pth")
+    for name in ("words.pth", "others.pth"):
+        assert example.main(["--weights", str(tmp_path / name), "--out", str(tmp_path / "run")]) == 2
+        assert "is no state_dict of torchvision's resnet18" in capsys.readouterr().err
+
+
+def test_fashion_mnist_is_read_from_a_folder(example, tmp_path, capsys):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, number in (("train", 160), ("t10k", 40)):
+        images, labels = torch.randint(0, 256, (number, 28, 28), dtype=torch.uint8), torch.zeros(number)
+        write_idx(raw / f"{part}-images-idx3-ubyte", images)
+        write_idx(raw / f"{part}-labels-idx1-ubyte", labels.byte())
+    training, held_out = example.fashion(tmp_path)
+    assert (training.shape, held_out.shape) == ((16, 3, 64, 64), (4, 3, 64, 64))
+    arguments = ["--data", "fashion", "--root", str(tmp_path), "--until", "layer1", "--epochs", "1"]
+    assert example.main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    assert "16 images to train on, 4 held out" in capsys.readouterr().out
+
+
+def write_idx(path, tensor):
+    """A file as LeCun's format has it: type and rank, sizes, numbers."""
+    head = [8 << 8 | tensor.ndim, *tensor.shape]
+    path.write_bytes(b"".join(size.to_bytes(4, "big") for size in head) + tensor.numpy().tobytes())

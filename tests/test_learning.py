@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given, reject, settings
+from hypothesis import strategies as st
 from torch import nn
 from torchvision import models
 
 from obverse import (
+    AdaptiveAvgPool,
     Autoencoder,
     AvgPool,
     BatchNorm,
@@ -19,7 +21,9 @@ from obverse import (
     Conv,
     ConvTranspose,
     Dropout,
+    Flatten,
     GroupNorm,
+    Linear,
     MaxPool,
     Parallel,
     ReLU,
@@ -37,12 +41,50 @@ import learn
 # What is mirrored -----------------------------------------------------------------------------------------------------
 
 
-@given(chains_with_shapes())
-def test_it_has_the_shapes_of_the_encoder(drawn):
+def blocks_of(encoder, shape):
+    return {node.name: node.block for node in learnable(encoder, shape).graph(shape).nodes}
+
+
+@given(chains_with_shapes(), st.integers(0, 9))
+def test_it_has_the_shapes_of_the_encoder_at_every_size(drawn, more):
     chain, shape = drawn
     rewritten = learnable(chain, shape)
-    assert rewritten.output_shape(shape) == chain.output_shape(shape)
-    assert mirror(rewritten, shape).output_shape(chain.output_shape(shape)) == shape
+    for here in (shape, (shape[0], *[size + more for size in shape[1:]])):
+        try:
+            code = chain.output_shape(here)
+        except ShapeError:
+            continue
+        assert rewritten.output_shape(here) == rewritten.graph(here).output_shape(here) == code
+        assert mirror(rewritten, here).output_shape(code) == here
+
+
+@given(chains_with_shapes(), st.integers(1, 9))
+def test_its_parameters_are_the_same_at_every_size(drawn, more):
+    chain, shape = drawn
+    larger = (shape[0], *[size + more for size in shape[1:]])
+    rewritten = learnable(chain, shape)
+    try:
+        literal = [mirror(chain, here).parameter_shapes(chain.output_shape(here)) for here in (shape, larger)]
+    except ShapeError:
+        reject()
+    assume(literal[0] == literal[1])
+    codes = [chain.output_shape(here) for here in (shape, larger)]
+    sizes = [mirror(rewritten, here).parameter_shapes(code) for here, code in zip((shape, larger), codes, strict=True)]
+    assert sizes[0] == sizes[1]
+
+
+@settings(deadline=None, max_examples=20)
+@given(chains_with_shapes(), st.integers(0, 5))
+def test_what_is_built_of_it_restores_every_size(drawn, more):
+    chain, shape = drawn
+    literal, model = (Autoencoder(chain, shape, literal=literal).eval() for literal in (True, False))
+    for here in (shape, (shape[0], *[size + more for size in shape[1:]])):
+        x = torch.rand(2, *here)
+        try:
+            literal(x)
+        except ShapeError:
+            continue
+        assert model(x)[0].shape == x.shape
 
 
 def test_norms_stand_in_front_of_bare_activations_only():
@@ -51,21 +93,10 @@ def test_norms_stand_in_front_of_bare_activations_only():
         *(Conv(8, 3), Dropout(), ReLU(), ReLU()),  # dropout does not normalise, and one norm is enough
         *(Conv(8, 3), GroupNorm(2), ReLU()),
         *(Chain(Conv(8, 3)), Chain(ReLU())),
-        *(
-            fire,
-            ReLU(),
-            Residual(Chain(Conv(8, 1), ReLU())),
-            ReLU(),
-        ),  # what is joined is not bare
+        *(fire, ReLU(), Residual(Chain(Conv(8, 1), ReLU())), ReLU()),  # what is joined is not bare
     )
-    norm = BatchNorm()
-    assert learnable(encoder, (3, 28, 28)) == Chain(
-        *(Conv(8, 3), Dropout(), norm, ReLU(), ReLU()),
-        *(Conv(8, 3), GroupNorm(2), ReLU()),
-        *(Chain(Conv(8, 3)), Chain(norm, ReLU())),
-        *(Parallel(Chain(Conv(4, 1), norm, ReLU()), Conv(4, 1), join="concat"), ReLU()),
-        *(Residual(Chain(Conv(8, 1), norm, ReLU())), ReLU()),
-    )
+    norms = [name for name, block in blocks_of(encoder, (3, 28, 28)).items() if block == BatchNorm()]
+    assert norms == ["image_norm", "0_norm", "7.0_norm", "9.0.0_norm", "11.body.0_norm"]
 
 
 @pytest.mark.parametrize("pool", [MaxPool(2), MaxPool(3, 2, 1), AvgPool(3, 2), MaxPool(3, 2, ceil_mode=True)])
@@ -74,13 +105,116 @@ def test_a_pooling_is_taken_back_by_windows_of_its_own_at_every_size(pool):
     for size in range(9, 30):
         decoder = mirror(encoder, (3, size, size))
         assert decoder.output_shape(encoder.output_shape((3, size, size))) == (3, size, size)
-        leaves = [link.block for link in decoder.links]
-        assert any(isinstance(block, ConvTranspose) and block.groups == 8 for block in leaves)
+        pooled = {node.name: node.block for node in decoder.nodes}["1"]
+        last = pooled.blocks[0] if isinstance(pooled, Chain) else pooled
+        assert isinstance(last, ConvTranspose)
+        assert (last.out_channels, last.groups) == (8, 1)
+
+
+def test_a_pooling_that_keeps_its_size_smooths_every_channel_by_itself():
+    assert blocks_of(Chain(Conv(8, 3), MaxPool(3, 1, 1)), (3, 28, 28))["1"] == Conv(8, 3, padding=1, groups=8)
 
 
 def test_places_of_largest_values_go_back_where_they_were():
-    encoder = Chain(Conv(8, 3), MaxPool(2, return_indices=True))
-    assert learnable(encoder, (3, 28, 28)) == encoder
+    pool = MaxPool(2, return_indices=True)
+    assert blocks_of(Chain(Conv(8, 3), pool), (3, 28, 28))["1"] == pool
+
+
+def test_depthwise_convolutions_resize_unless_they_say_otherwise():
+    encoder = Chain(Conv(8, 3), Conv(8, 3, stride=2, groups=8), Conv(8, 3, stride=2, groups=8, upsampling="transpose"))
+    blocks = blocks_of(encoder, (3, 28, 28))
+    assert [blocks["1"].upsampling, blocks["2"].upsampling] == ["resize", "transpose"]
+
+
+def test_noise_is_left_out():
+    from torchvision.ops import StochasticDepth
+
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Dropout(), StochasticDepth(0.5, "row"), nn.AlphaDropout(), nn.ReLU())
+    model = Autoencoder(module, (3, 28, 28))
+    model.decoder.train()
+    code = torch.rand(1, *model.code_shape)
+    code = code.expand(4, *code.shape[1:])
+    assert {type(block).__name__ for block in blocks_of(model.encoder_block, (3, 28, 28)).values()} == {
+        "Conv",
+        "BatchNorm",
+        "ReLU",
+    }
+    assert torch.equal(model.decoder(code)[0], model.decoder(code)[3])
+
+
+@pytest.mark.parametrize(("first", "channels"), [(8, 16), (32, 64), (96, 64)])
+def test_the_image_is_drawn_at_full_size_from_many_channels(first, channels):
+    blocks = blocks_of(Chain(Conv(first, 3, stride=2), ReLU()), (3, 28, 28))
+    assert blocks["image"] == Conv(channels, 3, padding=1)
+    decoder = mirror(Chain(Conv(first, 3, stride=2), ReLU()), (3, 28, 28), literal=False)
+    assert decoder.nodes[-1].block == ConvTranspose(3, 3, padding=1)
+
+
+def test_an_image_that_is_not_seen_by_a_convolution_is_drawn_as_it_was():
+    assert list(blocks_of(Chain(Flatten(), Linear(8)), (1, 6, 6))) == ["0", "1"]
+
+
+def test_a_way_leads_around_every_stage():
+    encoder = Chain(
+        *(Conv(8, 3, padding=1), ReLU(), Conv(8, 3, padding=1), ReLU()),  # full size
+        *(MaxPool(2), Conv(16, 3, padding=1), ReLU()),  # half
+        *(Conv(32, 3, stride=2, padding=1), ReLU(), Conv(32, 3, padding=1)),  # a quarter
+        *(Flatten(), Linear(10)),
+    )
+    assert learnable(encoder, (3, 24, 24)).ways == (("3", "6", (False, False)), ("6", "9", (False, False)))
+    blocks = blocks_of(encoder, (3, 24, 24))
+    assert [blocks["6_way.0"], blocks["6_way.1"]] == [AdaptiveAvgPool((12, 12)), Conv(16, 1, bias=False)]
+    assert learnable(encoder, (3, 4, 4)).ways == learnable(encoder, (3, 24, 24)).ways  # the same at any planned size
+
+
+def test_ways_know_which_axis_has_the_channels():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.second = nn.Conv2d(3, 8, 2, 2), nn.LayerNorm(8), nn.Conv2d(8, 16, 2, 2)
+
+        def forward(self, x):
+            x = self.norm(self.first(x).permute(0, 2, 3, 1))
+            return self.second(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    model = Autoencoder(Last(), (3, 24, 24))
+    (way,) = model.decoder.encoder_block.blocks[0].ways[1:]
+    assert way.last[1]
+    for size in (24, 28):
+        x = torch.rand(2, 3, size, 24)
+        assert model(x)[0].shape == x.shape
+
+
+def test_an_encoder_that_takes_one_size_only_has_no_ways():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 8, 3, 2, 1)
+
+        def forward(self, x):
+            if x.shape[2:] != (24, 24):
+                raise ValueError("24×24 only")
+            return self.convolution(x)
+
+    model = Autoencoder(Fixed(), (3, 24, 24))
+    assert model.decoder.encoder_block.blocks[0].ways == ()
+    assert model(torch.rand(2, 3, 24, 24))[0].shape == (2, 3, 24, 24)
+
+
+def test_names_that_are_taken_get_a_number():
+    class Taken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.image, self.image_norm = nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()
+
+        def forward(self, x):
+            return torch.relu(self.image_norm(self.image(x)) + 0)
+
+    model = Autoencoder(Taken(), (3, 24, 24))
+    names = [node.name for node in model.decoder.encoder_block.blocks[0].graph((3, 24, 24)).nodes]
+    assert len(set(names)) == len(names)
+    assert {"image", "image1", "image_norm", "image_norm1", "image_norm2"} <= set(names)
+    assert model(torch.rand(2, 3, 25, 24))[0].shape == (2, 3, 25, 24)
 
 
 def test_in_a_recorded_graph_too():
@@ -98,7 +232,7 @@ def test_a_chain_is_mirrored_as_it_stands_unless_it_is_asked():
     encoder = Chain(Conv(8, 3), ReLU(), MaxPool(2), Conv(4, 3))
     literal, other = Autoencoder(encoder, (1, 28, 28)), Autoencoder(encoder, (1, 28, 28), literal=False)
     assert literal.decoder.block == mirror(encoder, (1, 28, 28))
-    assert other.decoder.block == mirror(encoder, (1, 28, 28), literal=False) != literal.decoder.block
+    assert other.decoder.block == Chain(mirror(encoder, (1, 28, 28), literal=False)) != literal.decoder.block
     assert other(torch.rand(2, 1, 31, 29))[0].shape == (2, 1, 31, 29)
     assert Autoencoder.from_config(other.to_config()).decoder.block == other.decoder.block
 
@@ -124,15 +258,6 @@ def test_a_branch_that_ends_in_a_norm_starts_at_nothing():
     start(module)
     zeroed = [bool((m.weight == 0).all()) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     assert zeroed == [True, False, True]  # of two branches that end so, one goes on
-
-
-def test_a_pooling_is_taken_back_by_interpolation():
-    layer = ConvTranspose(4, 4, stride=2, padding=1, groups=4).build((4, 5, 5))
-    start(nn.Sequential(layer, nn.Conv2d(4, 1, 1)))
-    plain = layer(torch.ones(1, 4, 5, 5))[..., 1:-1, 1:-1]
-    assert torch.allclose(plain, torch.ones_like(plain))
-    ramp = layer(torch.arange(5.0).expand(1, 4, 5, 5))[0, 0, 4, 1:-1]
-    assert torch.allclose(ramp.diff(), torch.full((7,), 0.5))
 
 
 # And so they learn ----------------------------------------------------------------------------------------------------

@@ -524,6 +524,18 @@ def test_a_code_of_another_size_than_was_asked_for(model):
     )
 
 
+@pytest.mark.parametrize(
+    ("encoder", "shape", "code", "said"),
+    [
+        (Chain(PixelUnshuffle(2), Conv(2, 3, stride=2)), (1, 10, 10), (2, 3, 5), "Inputs of 14, 16 by 22, 24 have"),
+        (Chain(Rearrange("c h w -> c w h"), Conv(2, 3, stride=2)), (1, 9, 9), (2, 3, 5), "Inputs of 11..12 by 7..8"),
+        (Chain(Flatten(2)), (1, 4, 4), (1, 20), "Give the size that it was made of, as in decode(code, size=(4, 4))."),
+    ],
+)
+def test_the_sizes_of_a_code_are_told_exactly_or_not_at_all(encoder, shape, code, said):
+    assert said in refusal(Autoencoder(encoder, shape).decode, torch.rand(5, *code))
+
+
 def test_a_code_with_other_channels(model):
     said = refusal(model.decode, torch.rand(5, 3, 13, 13))
     assert said == "a code of 5×3×13×13 was given; the decoder takes N×4×13×13.\nGive what the encoder gives."

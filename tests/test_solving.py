@@ -32,6 +32,7 @@ def questions(draw):
 @example(((1, 28, 28), {"code": 12, "stages": 3}))
 @example(((1, 10), {"code": (8, 40)}))
 @example(((1, 20), {"code": (8, 19), "kernel_size": 5}))
+@example(((1, 7, 24), {"code": (12, 4, 2), "kernel_size": 2, "receptive_field": 9}))
 def test_every_answer_does_what_was_asked(drawn):
     shape, asked = drawn
     try:
@@ -42,9 +43,10 @@ def test_every_answer_does_what_was_asked(drawn):
         return
     event("solved")
     assert 1 <= len(answers) <= 5
-    assert len(set(answers)) == len(answers)
-    for chain in answers:
-        plan = chain.plan(shape)
+    plans = [chain.plan(shape) for chain in answers]
+    seen = {(plan.shapes, plan.parameters, plan.steps[-1].receptive_field) for plan in plans}
+    assert len(seen) == len(answers), "no two answers are told alike"
+    for chain, plan in zip(answers, plans, strict=True):
         convs = [block for block in chain if isinstance(block, Conv)]
         if "shrink" in asked:
             assert plan.output_shape[1:] == tuple(size // asked["shrink"] for size in shape[1:])
@@ -82,6 +84,15 @@ def test_the_plainest_comes_first():
     widths = solve((1, 64), shrink=4, channels=(5, 7), activation=Tanh())[0]
     assert [block.out_channels for block in widths if isinstance(block, Conv)] == [5, 7]
     assert Tanh() in widths.blocks
+
+
+def test_a_stride_or_a_padding_that_changes_nothing_is_no_other_answer():
+    single = solve((1, 28, 28), 12, stages=3, answers=20)
+    last = [chain[-1] for chain in single if chain[:-1] == single[0][:-1]]
+    assert last == [Conv(12, 7), Conv(12, 6, stride=2)]  # but not Conv(12, 7, stride=2)
+    wide = solve((3, 64, 64), shrink=4, stages=4, answers=20)
+    assert Conv(128, 4, stride=4) in [chain[-1] for chain in wide]
+    assert Conv(128, 4, stride=4, padding=1) not in [chain[-1] for chain in wide if Conv(64, 1) in chain]
 
 
 def test_halving_27_exactly_is_refused_with_what_can_be_done():

@@ -6,7 +6,8 @@ encoder gives in front of its global pool. Then `calibrate`, and in evaluation m
 reconstruction explains. The other decoder doubles the size by nearest values, then a 3×3 convolution, a norm and ReLU,
 until it is there, with as many parameters.
 
-Every run is written to a file as it ends, so that an interrupted study goes on where it was.
+Every run is written to a file as it ends, so that an interrupted study goes on where it was. With `--write` the table
+in docs/learning.md is made of that file.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
@@ -30,6 +35,9 @@ from torchvision.models.swin_transformer import SwinTransformer
 
 from obverse import Autoencoder
 from obverse.training import calibrate
+
+PAGE = Path(__file__).parent.parent / "docs" / "learning.md"
+RESULTS = PAGE.parent / "learning.jsonl"
 
 SIZE = 64
 SHAPE = (3, SIZE, SIZE)
@@ -139,12 +147,13 @@ def explained(model: nn.Module, images: Tensor) -> float:
 
 
 def study(family: str, kind: str, seed: int, steps: int, images: Tensor) -> dict[str, Any]:
-    """One run: what is explained, without and with a gradient for every parameter, and how long it took."""
+    """One run: what is explained, in evaluation and in training, and how long it took."""
     torch.manual_seed(seed)
     make, until = FAMILIES[family]
     mirrored = Autoencoder(make(), SHAPE, until=until, literal=kind == "literal", approximate=True)
-    model: nn.Module = Generic(mirrored) if kind == "generic" else mirrored
+    model: nn.Module = (Generic(mirrored) if kind == "generic" else mirrored).to(images.device)
     began = perf_counter()
+    first = explained(model.train(), images)
     fitted(model, images, steps)
     return {
         "family": family,
@@ -153,27 +162,55 @@ def study(family: str, kind: str, seed: int, steps: int, images: Tensor) -> dict
         "steps": steps,
         "code": list(mirrored.code_shape),
         "parameters": sum(p.numel() for p in (model.decoder if kind == "generic" else mirrored.decoder).parameters()),
+        "first": first,
         "eval": explained(model.eval(), images),
         "train": explained(model.train(), images),  # last, since it moves the running statistics
         "seconds": round(perf_counter() - began, 1),
     }
 
 
+KINDS = ("mirror", "generic", "literal")
+
+
 def table(runs: list[dict[str, Any]]) -> str:
     """The runs as Markdown: a family a row, means over seeds."""
-    lines = ["| family | code | mirror | generic | unexplained, ratio | seeds |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| family | code | parameters | mirror | literal | generic | unexplained, ratio | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    rows = []
     for family in FAMILIES:
         kinds = {kind: [run for run in runs if (run["family"], run["kind"]) == (family, kind)] for kind in KINDS}
         if not all(kinds.values()):
             continue
-        mirror, generic = (mean(run["eval"] for run in kinds[kind]) for kind in ("mirror", "generic"))
-        code = "×".join(map(str, kinds["mirror"][0]["code"]))
-        ratio = (1 - mirror) / (1 - generic)
-        lines.append(f"| {family} | {code} | {mirror:.3f} | {generic:.3f} | {ratio:.2f} | {len(kinds['mirror'])} |")
+        mirror, generic, literal = (
+            mean(run["eval"] for run in kinds[kind]) for kind in ("mirror", "generic", "literal")
+        )
+        rows.append((mirror, literal, generic, (1 - mirror) / (1 - generic)))
+        code, (run, *more) = "×".join(map(str, kinds["mirror"][0]["code"])), kinds["mirror"]
+        shares = f"{mirror:.3f} | {literal:.3f} | {generic:.3f} | {rows[-1][-1]:.2f}"
+        lines.append(f"| {family} | {code} | {run['parameters']:,} | {shares} | {1 + len(more)} |")
+    if rows:
+        mirror, literal, generic, ratio = map(median, zip(*rows, strict=True))
+        lines.append(f"| *median* | | | {mirror:.3f} | {literal:.3f} | {generic:.3f} | {ratio:.2f} | |")
     return "\n".join(lines)
 
 
-KINDS = ("mirror", "generic")
+TABLE = re.compile(r"\| family \| code \|.*?\| \*median\* [^\n]*", re.DOTALL)
+
+
+def known(path: Path) -> list[dict[str, Any]]:
+    """The runs that a file holds."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@cache
+def _images() -> Tensor:
+    return photographs().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _run(family: str, kind: str, seed: int, steps: int) -> dict[str, Any]:
+    return study(family, kind, seed, steps, _images())
 
 
 def main() -> None:
@@ -182,24 +219,34 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--results", type=Path, default=Path("runs/learn.jsonl"))
+    parser.add_argument("--write", action="store_true", help="make the table of docs/learning.md of the results")
     given = parser.parse_args()
-    console = Console()
     given.results.parent.mkdir(parents=True, exist_ok=True)
-    known = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
-    done = {(run["family"], run["kind"], run["seed"]) for run in known if run["steps"] == given.steps}
-    images = photographs()
-    for seed in range(given.seeds):
-        for family in given.families:
-            for kind in KINDS:
-                if (family, kind, seed) in done:
-                    continue
-                run = study(family, kind, seed, given.steps, images)
-                with given.results.open("a") as file:
-                    file.write(json.dumps(run) + "\n")
-                known.append(run)
-                console.print(f"{family:25} {kind:8} seed {seed}  {run['eval']:.3f}  {run['seconds']:.0f} s")
-    console.print(table([run for run in known if run["steps"] == given.steps]), markup=False)
+    runs = [run for run in known(given.results) if run["steps"] == given.steps]
+    done = {(run["family"], run["kind"], run["seed"]) for run in runs}
+    wanted = [(family, kind, seed) for seed in range(given.seeds) for family in given.families for kind in KINDS]
+    missing = [run for run in wanted if run not in done]
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool, Progress() as progress:
+        bar = progress.add_task("runs", total=len(wanted), completed=len(wanted) - len(missing))
+        for ended in as_completed([pool.submit(_run, *run, given.steps) for run in missing]):
+            run = ended.result()
+            with given.results.open("a") as file:
+                file.write(json.dumps(run) + "\n")
+            runs.append(run)
+            progress.console.print(
+                f"{run['family']:25} {run['kind']:8} seed {run['seed']}  {run['eval']:.3f}  {run['seconds']:.0f} s"
+            )
+            progress.advance(bar)
+    print(table(runs))
+    if given.write:
+        RESULTS.write_text("".join(json.dumps(run) + "\n" for run in sorted(runs, key=_order)))
+        PAGE.write_text(TABLE.sub(lambda _: table(runs), PAGE.read_text()))
+
+
+def _order(run: dict[str, Any]) -> tuple[int, int, int]:
+    return list(FAMILIES).index(run["family"]), KINDS.index(run["kind"]), run["seed"]
 
 
 if __name__ == "__main__":

@@ -51,8 +51,24 @@ class AxisSizes:
             raise ShapeError(f"it does not take {size}.", "" if near is None else f"Give {near}.")
         return self.with_code(code)
 
-    def with_code(self, code: tuple[Any, ...]) -> Sizes:
-        """The sizes that have a certain code; `None` stands for what this axis does not settle."""
+    @property
+    def is_alone(self) -> bool:
+        """Whether every size of the code is made of this axis without the others, or of the others without this one."""
+        codes = [course.outcome.code for course in self.courses if course.outcome is not None]
+        return not any(isinstance(entry, Unknown) and entry.met for code in codes for entry in code)
+
+    def with_code(self, code: Sequence[int | None]) -> Sizes:
+        """The sizes that have a certain code, as far as this axis settles it; `None` stands for the rest.
+
+        Raises:
+            ShapeError: where the code is made of this axis and another one together, as by `Flatten`.
+        """
+        if not self.is_alone:
+            raise ShapeError(
+                "which sizes share a code cannot be said axis by axis: it is made of several axes together.",
+                "Give numbers along the other axes.",
+            )
+        code = tuple(code)
         members = {size for course in self.courses for size in _with_code(course, code)}
         endless = [course for course in self.courses if course.step and _is_constant(course, code)]
         if not endless:
@@ -92,6 +108,16 @@ def _number(entry: Any, steps: int) -> Any:
     return None if isinstance(entry, Unknown) else entry
 
 
+def _has_code(course: Course, size: int, code: tuple[Any, ...]) -> bool:
+    """Whether one size of a class has a code, as far as the axis settles it."""
+    own = _at(course, size)
+    return own is not None and len(own) == len(code) and all(map(_fits, own, code))
+
+
+def _fits(entry: Any, wanted: Any) -> bool:
+    return entry is None or entry == wanted
+
+
 def _with_code(course: Course, code: tuple[Any, ...]) -> list[int]:
     """The members of a class with a code; of a class that all have it the first one."""
     if course.outcome is None or len(course.outcome.code) != len(code):
@@ -101,11 +127,11 @@ def _with_code(course: Course, code: tuple[Any, ...]) -> list[int]:
         if isinstance(entry, Growing) and entry.step:
             steps = max((wanted - entry.least) // entry.step, 0) if isinstance(wanted, int) else steps
     size = course.first + course.step * steps
-    return [size] if (course.step or not steps) and _at(course, size) == code else []
+    return [size] if (course.step or not steps) and _has_code(course, size, code) else []
 
 
 def _is_constant(course: Course, code: tuple[Any, ...]) -> bool:
-    if course.outcome is None or _at(course, course.first) != code:
+    if not _has_code(course, course.first, code):
         return False
     return not any(isinstance(entry, Growing) and entry.step for entry in course.outcome.code)
 
@@ -133,6 +159,19 @@ class Acceptance:
     axes: tuple[AxisSizes, ...]
     independent: bool = True
 
+    def with_code(self, code: Sequence[int]) -> tuple[Sizes, ...]:
+        """Along every open axis, the sizes that have a code of a certain shape.
+
+        >>> from obverse import Conv, PixelUnshuffle
+        >>> encoder = Conv(4, 3, stride=2) >> PixelUnshuffle(2)
+        >>> [str(sizes) for sizes in encoder.accepts((1, None, None)).with_code((16, 7, 5))]
+        ['29..30', '21..22']
+
+        Raises:
+            ShapeError: where the code is made of several axes together, as by `Flatten`.
+        """
+        return tuple([axis.with_code(code) for axis in self.axes])
+
     def __str__(self) -> str:
         lines: list[str] = []
         said: dict[tuple[Any, ...], str] = {}
@@ -151,6 +190,8 @@ class Acceptance:
 
 
 def _groups_text(axis: AxisSizes) -> str:
+    if not axis.is_alone:
+        return "made of several axes together"
     groups = axis.groups(4)
     if len(groups) == 1:
         return "all have the same"

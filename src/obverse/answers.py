@@ -32,26 +32,46 @@ __all__ = [
 ]
 
 
-def read_shape(text: str) -> Shape:
+def read_shape(text: str, letters: bool = False) -> Shape:
     """A shape as people write it.
 
     >>> read_shape("1x28x28"), read_shape("1×28×28"), read_shape("(1, 28, 28)"), read_shape("16000")
     ((1, 28, 28), (1, 28, 28), (1, 28, 28), (16000,))
+    >>> read_shape("1xHx28", letters=True)
+    (1, H, 28)
     >>> read_shape("Nx1x28x28")
     Traceback (most recent call last):
         ...
     obverse.errors.ShapeError: a shape is that of one example, without the batch; (None, 1, 28, 28) begins with None.
     Leave the batch out: (1, 28, 28).
 
+    Args:
+        text: numbers with `x`, `×`, `*`, commas or spaces between them, in brackets or not.
+        letters: whether a letter may stand for a size, as in `chain.plan((1, "H", "W"))`.
+
     Raises:
         ShapeError: for what is no shape.
     """
-    words = re.split(r"\s*[x×X*,]\s*|\s+", text.strip().strip("()[]").strip().rstrip(","))
+    bare = re.sub(r"[\"']", "", text).strip().strip("()[]").strip().rstrip(",")
+    words = re.split(r"\s*[x×X*,]\s*|\s+", bare)
     if words[0].lower() in ("n", "b", "none", "?", "batch", "-1"):
         words[0] = "None"
-    if not all(re.fullmatch(r"None|-?\d{1,18}", word, re.ASCII) for word in words):
+    sizes = [_read_size(word) for word in words]
+    named = [size for size in sizes if isinstance(size, str)]
+    if not all(name.isidentifier() for name in named):
         raise ShapeError(f"{text!r} is no shape.", "Write it as in 1x28x28: the channels, then the sizes.")
-    return as_shape([None if word == "None" else int(word) for word in words])
+    if named and not letters:
+        raise ShapeError(
+            f"{named[0]} in {text!r} is no number; letters are for a plan of the encoder alone.",
+            "Write it as in 1x28x28.",
+        )
+    return as_shape(sizes)
+
+
+def _read_size(word: str) -> int | str | None:
+    if word == "None":
+        return None
+    return int(word) if re.fullmatch(r"-?\d{1,18}", word, re.ASCII) else word
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:

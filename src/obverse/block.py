@@ -79,8 +79,9 @@ else is tried by `obverse.testing.check_block(Border)`: every law, on small shap
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
+from functools import wraps
 from inspect import get_annotations
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
@@ -94,7 +95,7 @@ if TYPE_CHECKING:
 
     from obverse.chain import Chain
 
-__all__ = ["Block", "Limit", "blocks_in", "keywords", "passing", "variadic"]
+__all__ = ["Block", "Limit", "blocks_in", "keywords", "passing", "takes", "variadic"]
 
 
 class Limit(NamedTuple):
@@ -131,6 +132,7 @@ class Block:
     Attributes:
         pointwise: the block keeps every shape and acts on values only (activation, norm, dropout). A run of such
             blocks is mirrored as a whole and keeps its order inside.
+        idle: the block does nothing in evaluation, as dropout does.
         around: how its module uses what goes round the code: it `"gives"` (an encoder's part), `"takes"` (its
             mirror's part), or neither. Such a module has `forward(x, around=None)`, a list to append to or to pop from.
         adjoint: the block is linear apart from its bias, and its mirror with the same weights is its transpose.
@@ -138,6 +140,7 @@ class Block:
     """
 
     pointwise: ClassVar[bool] = False
+    idle: bool = False
     adjoint: bool = False
     around: Literal["", "gives", "takes"] = ""
     flags: ClassVar[tuple[str, ...]] = ()
@@ -147,6 +150,9 @@ class Block:
         # read once: blocks are made while the compiler looks on, which cannot follow dataclasses.fields
         annotated = get_annotations(cls)
         cls.flags = (*cls.flags, *[name for name, kind in annotated.items() if kind in ("bool", bool)])
+        if "__init__" in vars(cls):
+            separate = {name: each.metadata for name, each in vars(cls).items() if isinstance(each, Field)}
+            cls.__init__ = _by_name(cls.__init__, separate)  # type: ignore[method-assign]
         if cls.pointwise:
             return
         missing = [name for name in ("output_shape", "mirror") if getattr(cls, name) is getattr(Block, name)]
@@ -252,13 +258,45 @@ def _links(block: Block) -> tuple[Block, ...]:
 
 
 def variadic() -> Any:
-    """A field of a block that is written as separate positional arguments, as a chain's blocks are."""
+    """A field of a block that is written as separate positional arguments, as a chain's blocks are.
+
+    Its name does as well, and so `dataclasses.replace` and `copy.replace` know what to do:
+
+    >>> from dataclasses import replace
+    >>> from obverse import Chain, Conv, ReLU
+    >>> chain = Chain(Conv(16, 3), ReLU())
+    >>> replace(chain, blocks=[*chain, Conv(8, 3)])
+    Chain(Conv(16, 3), ReLU(), Conv(8, 3))
+    """
     return field(metadata={"variadic": True})
 
 
 def keywords() -> Any:
-    """A field of a block that is written as separate keyword arguments: sorted pairs of names and values."""
+    """A field of a block that is written as separate keyword arguments: sorted pairs of names and values.
+
+    Its name does as well, for pairs or a table of them.
+    """
     return field(default=(), metadata={"keywords": True})
+
+
+def _by_name(init: Callable[..., None], arguments: Mapping[str, Mapping[str, Any]]) -> Callable[..., None]:
+    """A constructor that takes its separate arguments by the name of their field, too."""
+    variadic = [name for name, metadata in arguments.items() if metadata.get("variadic")]
+    keywords = [name for name, metadata in arguments.items() if metadata.get("keywords")]
+    if not variadic and not keywords:
+        return init
+
+    @wraps(init)
+    def made(self: Block, *args: Any, **named: Any) -> None:
+        for name in variadic:
+            if name in named and not args:
+                args = tuple(named.pop(name))
+        for name in keywords:
+            if isinstance(named.get(name), (tuple, list, dict)):  # else one of them has that name
+                named |= dict(named.pop(name))
+        init(self, *args, **named)
+
+    return made
 
 
 def _arguments(block: Block) -> Iterable[str]:
@@ -291,6 +329,15 @@ def passing(blocks: Iterable[Block]) -> Literal["", "gives", "takes"]:
     """
     ways = {block.around for block in blocks} - {""}
     return ways.pop() if len(ways) == 1 else ""
+
+
+def takes(block: Block, shape: Shape) -> bool:
+    """Whether a block takes a shape."""
+    try:
+        block.output_shape(shape)
+    except ShapeError:
+        return False
+    return True
 
 
 def blocks_in(part: Any) -> int:

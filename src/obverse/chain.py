@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from obverse.acceptance import Acceptance, accepts, nearest_taken
-from obverse.block import Block, Limit, passing, variadic
+from obverse.block import Block, Limit, passing, takes, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
@@ -322,23 +322,23 @@ def _listed(chain: Chain) -> str:
 def _nearest(chain: Chain, shape: Shape, failed: int) -> str:
     """The nearest larger input that passes the link that failed, and that passes the whole chain."""
     blocks = [block for _, block in chain.links]
-    passing = _larger(blocks[: failed + 1], shape)
+    passing = _larger(Chain(*blocks[: failed + 1]), shape)
     if passing is None:
         return ""
-    whole = _larger(blocks, passing[0])
+    whole = _larger(Chain(*blocks), passing[0])
     beyond = f" ({shape_text(whole[0][1:])} for the whole chain)" if whole and whole[0] != passing[0] else ""
     all_larger = passing[1] and (whole is None or whole[1])
     return f"an input of {'at least ' * all_larger}{shape_text(passing[0][1:])}{beyond}"
 
 
-def _larger(blocks: list[Block], shape: Shape) -> tuple[Shape, bool] | None:
-    """The nearest larger shape that blocks take, and whether they take all that are larger still."""
+def _larger(chain: Chain, shape: Shape) -> tuple[Shape, bool] | None:
+    """The nearest larger shape that a chain takes, and whether it takes all that are larger still."""
     if len(shape) == 1:
         return None
-    found = nearest_taken(Chain(*blocks), shape, max(TRIES // len(blocks), 100))
-    if found is not None and _passes(blocks, found[0]):
+    found = nearest_taken(chain, shape, max(TRIES // len(chain), 100))
+    if found is not None and takes(chain, found[0]):
         return found
-    grown = _grown(blocks, shape)  # sizes that depend on each other are tried together
+    grown = _grown(chain, shape)  # sizes that depend on each other are tried together
     return None if grown is None else (grown, False)
 
 
@@ -346,23 +346,14 @@ TRIES = 5_000
 """Blocks asked at most in search of a size that would do: a refusal need not take longer than a tenth of a second."""
 
 
-def _grown(blocks: list[Block], shape: Shape) -> Shape | None:
-    tries = range(max(TRIES // len(blocks), 1))
+def _grown(chain: Chain, shape: Shape) -> Shape | None:
+    tries = range(max(TRIES // len(chain), 1))
     channels, sizes = shape[0], shape[1:]
     larger = (tuple(size + more for size in sizes) for more in tries)
-    found = next((candidate for candidate in larger if _passes(blocks, (channels, *candidate))), None)
+    found = next((candidate for candidate in larger if takes(chain, (channels, *candidate))), None)
     if found is None or not sizes:
         return None
     for axis, size in enumerate(sizes):  # not every axis was too small
         options = ((*found[:axis], smaller, *found[axis + 1 :]) for smaller in range(size, found[axis] + 1))
-        found = next(option for option in options if _passes(blocks, (channels, *option)))
+        found = next(option for option in options if takes(chain, (channels, *option)))
     return (channels, *found)
-
-
-def _passes(blocks: list[Block], shape: Shape) -> bool:
-    try:
-        for block in blocks:
-            shape = block.output_shape(shape)
-    except ShapeError:
-        return False
-    return True

@@ -29,6 +29,7 @@ from obverse.expressions import parse
 from obverse.plan import WIDTH, Plan
 from obverse.rewrite import with_upsampling
 from obverse.shapes import Shape, shape_text
+from obverse.symbols import is_symbolic
 
 __all__ = ["main", "parser"]
 
@@ -37,6 +38,7 @@ REFUSED, UNREADABLE = 1, 2
 EXAMPLES = """\
 examples:
   obverse plan "Conv(16, 3, stride=2, padding=1) >> ReLU() >> Conv(12, 7)" 1x28x28
+  obverse plan "Conv(16, 3, stride=2, padding=1) >> MaxPool(2)" 3xHxW
   obverse mirror encoder.json 3x224x224 --upsampling resize
   obverse mirror "Conv(16, 3, stride=2)" 1x28x28 --torch > model.py
   obverse draw encoder.toml 1x28x28 -o hourglass.svg
@@ -126,7 +128,8 @@ def parser() -> argparse.ArgumentParser:
         command = _command(commands, name, answer, said)
         encoder = command.add_argument("encoder", help="an expression in quotes, a config file, or -")
         encoder.complete = _FILES  # type: ignore[attr-defined]    # which shtab reads
-        command.add_argument("shape", help="of one example, without the batch: 1x28x28")
+        letters = "; letters for sizes give formulas: 1xHxW" if name == "plan" else ""
+        command.add_argument("shape", help=f"of one example, without the batch: 1x28x28{letters}")
         if name == "draw":
             out = command.add_argument("-o", "--output", required=True, help="a file: .svg, .png or .pdf")
             out.complete = _FILES  # type: ignore[attr-defined]
@@ -283,12 +286,12 @@ def _from_file(path: Path) -> Block:
         raise ConfigError(f"{path}: {error.reason}", error.repair) from None
 
 
-def _asked(asked: argparse.Namespace) -> tuple[Block, Shape]:
+def _asked(asked: argparse.Namespace, letters: bool = False) -> tuple[Block, Shape]:
     try:
-        shape = answers.read_shape(asked.shape)
+        shape = answers.read_shape(asked.shape, letters)
     except ObverseError as error:
         try:
-            answers.read_shape(asked.encoder)
+            answers.read_shape(asked.encoder, letters)
         except ObverseError:
             raise UnreadableError(str(error)) from None
         raise UnreadableError(f"the encoder comes first, then the shape: {asked.encoder} is a shape.") from None
@@ -299,7 +302,7 @@ def _asked(asked: argparse.Namespace) -> tuple[Block, Shape]:
 
 
 def _plan(asked: argparse.Namespace) -> int:
-    encoder, shape = _asked(asked)
+    encoder, shape = _asked(asked, letters=not asked.mirror)
     plan = Plan.of(encoder, shape)
     if asked.json:
         data = answers.plan_data(plan)
@@ -558,7 +561,7 @@ def _say_markdown(plan: Plan) -> None:
 
 def _say_plan(plan: Plan) -> None:
     console = _console()
-    if console is None:
+    if console is None or any(map(is_symbolic, plan.input_shape)):  # formulas take as many lines as they need
         _say(str(plan))
         return
     head, *lines = str(plan).split("\n")

@@ -416,7 +416,6 @@ def _made(kind: type, given: Mapping[str, Any], name: str, place: str, plugins: 
             takes = f"It takes {', '.join(arguments)}." if arguments else "It takes none."
             raise _unknown(f"{_at(place)}{name} has no argument {key!r:.80}", key, arguments, takes)
     hints = _hints(kind)
-    positional: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
     for key, argument in arguments.items():
         if key not in given:
@@ -432,12 +431,9 @@ def _made(kind: type, given: Mapping[str, Any], name: str, place: str, plugins: 
                 f"{_at(place)}{name} takes {_wanted(hints[key])} for {key}; {given[key]!r:.80} was given.",
                 f"See obverse.{name}.",
             )
-        if argument.metadata.get("variadic"):
-            positional = value
-        else:
-            named[key] = value
+        named[key] = value
     try:
-        return kind(*positional, **named)
+        return kind(**named)
     except Exception as error:  # whatever a plugin's own checks raise
         _refuse(place, error)
 

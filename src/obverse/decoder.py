@@ -80,13 +80,19 @@ def mirror(
     """
     shape = as_shape(input_shape)
     if not isinstance(block, Block):
-        if not hasattr(block, "named_modules"):
+        if isinstance(block, type) or not hasattr(block, "named_modules"):
             as_block: Any = block
             Chain(as_block)  # which refuses what is no block
         from obverse.lifting.model import decoder_of_module
 
         return decoder_of_module(
             block, shape, until=until, approximate=approximate, upsampling=upsampling, literal=literal
+        )
+    if until is not None or approximate:
+        raise ShapeError(
+            f"{'until' if until is not None else 'approximate'} is for a module; {type(block).__name__} is a block.",
+            "Leave it out; a part of a chain is chain[:2].",
+            where="mirror",
         )
     block = with_upsampling(block, shape, upsampling)
     block = block if literal else learnable(block, shape)

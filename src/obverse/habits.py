@@ -1,139 +1,394 @@
 """What a mirror needs beyond its shapes, if it is to learn well: the encoder, rewritten before it is turned round.
 
-A literal mirror has the right shapes, and that is all that is asked of it. Trained, it often learns worse than one
-made for the purpose. Two things help most, and both are changes to the blocks that are mirrored, so that
-every law of shapes goes on to hold.
+A literal mirror has the right shapes, and that is all that is asked of it. Trained, it often learns worse than a
+decoder that is made for the purpose. What helps are changes to the blocks that are mirrored, so that every law of
+shapes goes on to hold. How much each of them is worth stands in docs/learning.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import count
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import count, pairwise
+from typing import Any, Literal, NamedTuple
 
 from obverse.block import Block
-from obverse.blocks.branching import Parallel, Residual
+from obverse.blocks.branching import Drawn
 from obverse.blocks.conv import Conv, ConvTranspose
 from obverse.blocks.pointwise import (
     BatchNorm,
-    Dropout,
     GroupNorm,
-    Identity,
     InstanceNorm,
     LayerNorm,
+    ReLU,
     RMSNorm,
 )
-from obverse.blocks.pooling import AvgPool, LPPool, MaxPool
+from obverse.blocks.pooling import AdaptiveAvgPool
+from obverse.blocks.rearrange import Rearrange
 from obverse.chain import Chain
-from obverse.graph import Copy, Graph, Node
-from obverse.rewrite import convolved, mapped
+from obverse.errors import ShapeError
+from obverse.graph import Copy, Graph, Junction, Node, Product, Sum
+from obverse.rewrite import convolved
 from obverse.shapes import Shape
 
-__all__ = ["learnable"]
+__all__ = ["Learnable", "learnable"]
 
 NORMS = (BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm)
-IDLE = (Dropout, Identity)
-"""What neither normalises nor bends."""
+
+WIDEST = 64
+"""The most channels from which an image is drawn at full size: 32 left more than twice as much unexplained for some
+families, and every channel costs memory for each pixel (docs/learning.md)."""
 
 
-def learnable(block: Block, shape: Shape) -> Block:
+def learnable(block: Block, shape: Shape) -> Learnable:
     """An encoder whose mirror learns better than its literal one: what is mirrored in its place.
 
-    >>> from obverse import ReLU
-    >>> learnable(Chain(Conv(16, 3), ReLU(), MaxPool(2)), (3, 28, 28))
-    Chain(Conv(16, 3), BatchNorm(), ReLU(), Conv(16, 2, stride=2, groups=16))
+    >>> from obverse import MaxPool, mirror
+    >>> encoder = Chain(Conv(16, 3, padding=1), ReLU(), MaxPool(2), Conv(32, 3, padding=1))
+    >>> for name, block, *_ in mirror(learnable(encoder, (3, 28, 28)), (3, 28, 28)).nodes:
+    ...     print(name, block)
+    3_sum Copy(number=2)
+    3_way.1 ConvTranspose(32, 1, bias=False)
+    3_way.0 NearestUnpool((28, 28))
+    3 ConvTranspose(16, 3, padding=1)
+    2 ConvTranspose(16, 2, stride=2)
+    1_fan Sum(number=2)
+    0_norm BatchNorm()
+    1 ReLU()
+    0 ConvTranspose(32, 3, padding=1)
+    image_norm BatchNorm()
+    image_activation ReLU()
+    image ConvTranspose(3, 3, padding=1)
 
-    A convolution followed by an activation without a norm between them gets one: deep mirrors of such encoders
-    (squeezenet, vgg) leave most of their weights without a gradient. A pooling is mirrored by a depthwise transposed
-    convolution of its windows, in place of their nearest values, behind which a small kernel cannot draw detail.
+    1. Dropout and stochastic depth are left out: they are noise against overfitting of classifiers.
+    2. A pooling is mirrored by a transposed convolution of its windows: behind their nearest values a small kernel
+       cannot draw detail.
+    3. A strided depthwise convolution is mirrored by resizing and a convolution.
+    4. A convolution followed by an activation gets a norm in between: mirrors that are deep and have none leave most
+       of their weights without a gradient.
+    5. The image is drawn at full size, from twice as many channels as the encoder's first convolution gives.
+    6. Around every stage, which is all between one size and the next, leads a short way: values are
+       resized, and mixed by a 1×1 convolution. In a mirror of fifty layers the gradient then has five to go through.
 
     Args:
         block: the encoder; it stays what it is, and only its mirror is made of this.
-        shape: what goes into it.
+        shape: what goes into it. What is done, and where, is settled here, and holds at every size.
     """
-    normed: Block = _normed(mapped(block, shape, _learned))
-    return normed
+    plain = Learnable(block)
+    graph = plain.graph(shape)
+    image = _drawn_from(graph, shape)
+    widened = replace(plain, image=image)
+    return replace(widened, ways=tuple(_ways(widened, shape)))
 
 
-def _learned(block: Block, shape: Shape) -> Block:
-    """A depthwise convolution over the windows of a pooling."""
-    if not isinstance(block, (MaxPool, AvgPool, LPPool)) or block.around:
+class Way(NamedTuple):
+    """A short way around a stage, from behind one node to behind another.
+
+    Attributes:
+        begin: the node whose value goes in.
+        end: the node to whose value it is added.
+        last: whether the channels are the last axis there, and not the first.
+    """
+
+    begin: str
+    end: str
+    last: tuple[bool, bool]
+
+
+@dataclass(frozen=True, repr=False)
+class Learnable(Drawn):
+    """An encoder as `learnable` rewrites it: its shapes, and a graph of its blocks with what helps the mirror.
+
+    Attributes:
+        encoder: what is rewritten.
+        image: the name of the convolution that the whole image is widened for; `""` for none.
+        ways: the short ways around its stages.
+    """
+
+    encoder: Block
+    image: str = ""
+    ways: tuple[Way, ...] = ()
+
+    @property
+    def around(self) -> Literal["", "gives", "takes"]:  # type: ignore[override]
+        """What the encoder does."""
+        return self.encoder.around
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.encoder.output_shape(shape)
+
+    def graph(self, shape: Shape) -> Graph:
+        graph = _normed(_taught(flat(self.encoder, shape), shape))
+        graph = _widened(graph, self.image) if self.image else graph
+        return _with_ways(graph, shape, self.ways)
+
+
+# One graph of everything ---------------------------------------------------------------------------------------------
+
+
+def flat(block: Block, shape: Shape) -> Graph:
+    """One graph of everything in a block, with chains and graphs inside it taken apart.
+
+    >>> from obverse import Residual
+    >>> for name, block, takes, gives in flat(Chain(Conv(8, 3), Residual(Chain(ReLU(), ReLU()))), (8, 9, 9)).nodes:
+    ...     print(name, block, takes, gives)
+    0 Conv(8, 3) (0,) (1,)
+    1.fan Copy(number=2) (1,) (2, 3)
+    1.body.0 ReLU() (2,) (4,)
+    1.body.1 ReLU() (4,) (5,)
+    1.shortcut Identity() (3,) (6,)
+    1.join Sum(number=2) (5, 6) (7,)
+    """
+    nodes: list[Node] = []
+    sink = _lay(block, shape, 0, "", count(1), nodes)
+    return Graph(*nodes, source=0, sink=sink)
+
+
+def _lay(block: Block, shape: Shape, wire: int, name: str, fresh: Iterator[int], nodes: list[Node]) -> int:
+    """Add the nodes of a block that takes a wire; the wire that it gives."""
+    if isinstance(block, Chain):
+        for place, inner in enumerate(block.blocks):
+            here = name if len(block.blocks) == 1 and isinstance(inner, Drawn | Graph) else _joined(name, str(place))
+            wire, shape = _lay(inner, shape, wire, here, fresh, nodes), inner.output_shape(shape)
+        return wire
+    graph = _graph_of(block, shape)
+    if graph is None:
+        nodes.append(Node(name or "0", block, (wire,), (next(fresh),)))
+        return nodes[-1].gives[0]
+    wires, shapes = {graph.source: wire}, graph.wires(shape)
+    for node in graph.nodes:
+        takes, inside = tuple([wires[taken] for taken in node.takes]), _joined(name, node.name)
+        if isinstance(node.block, Block):
+            wires[node.gives[0]] = _lay(node.block, shapes[node.takes[0]], takes[0], inside, fresh, nodes)
+        else:
+            gives = tuple([next(fresh) for _ in node.gives])
+            wires.update(zip(node.gives, gives, strict=True))
+            nodes.append(Node(inside, node.block, takes, gives))
+    return wires[graph.sink]
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _graph_of(block: Block, shape: Shape) -> Graph | None:
+    """What a block stands on, if its mirror is that graph's mirror: a product has none, and is mirrored by hand."""
+    if not isinstance(block, Drawn | Graph):
+        return None
+    graph = block.graph(shape)
+    return None if any(isinstance(node.block, Product) for node in graph.nodes) else graph
+
+
+# What is done to each block ------------------------------------------------------------------------------------------
+
+
+def _taught(graph: Graph, shape: Shape) -> Graph:
+    """The graph without noise, with poolings as convolutions, and depthwise convolutions that resize."""
+    wires = graph.wires(shape)
+    same: dict[int, int] = {}
+    nodes = []
+    for node in graph.nodes:
+        takes = tuple([same.get(wire, wire) for wire in node.takes])
+        if isinstance(node.block, Block) and node.block.idle and len(graph.nodes) > 1:
+            same[node.gives[0]] = takes[0]
+            continue
+        block = node.block if isinstance(node.block, Junction) else _as_learned(node.block, wires[node.takes[0]])
+        nodes.append(node._replace(block=block, takes=takes))
+    sink = same.get(graph.sink, graph.sink)
+    return Graph(*nodes, source=graph.source, sink=sink) if nodes else graph
+
+
+def _as_learned(block: Block, shape: Shape) -> Block:
+    if isinstance(block, Conv) and block.is_strided and block.upsampling is None and block.groups == shape[0] > 1:
+        return replace(block, upsampling="resize")
+    full = block if block.around else convolved(block, shape)
+    if full is block:
         return block
-    full = convolved(block, shape)
-    if isinstance(full, Chain):  # with a `ceil_mode`: its padding, and the convolution
-        return Chain(*[_depthwise(part, shape) for part in full.blocks])
-    return _depthwise(full, shape)
+    parts = full.blocks if isinstance(full, Chain) else (full,)  # with a `ceil_mode`: padding, and the convolution
+    learned = [_as_sparse(part, shape) if isinstance(part, Conv) and not part.is_strided else part for part in parts]
+    return learned[0] if len(learned) == 1 else Chain(*learned)
 
 
-def _depthwise(block: Block, shape: Shape) -> Block:
-    return replace(block, groups=shape[0]) if isinstance(block, Conv) else block
+def _as_sparse(convolution: Conv, shape: Shape) -> Block:
+    """A pooling that keeps its size only smooths: a convolution of each channel does as much."""
+    return replace(convolution, groups=shape[0])
 
 
 # Norms ---------------------------------------------------------------------------------------------------------------
 
 
-def _normed(block: Any) -> Any:
-    """A block with a norm in front of every activation that has none between it and its convolution."""
-    if isinstance(block, Chain):
-        return _normed_chain(block, bare=False)[0]
-    if isinstance(block, Residual):
-        return replace(block, body=_normed(block.body), shortcut=block.shortcut and _normed(block.shortcut))
-    if isinstance(block, Parallel):
-        return Parallel(*map(_normed, block.branches), fan=block.fan, join=block.join)
-    if isinstance(block, Graph):
-        return Graph(*_normed_nodes(block), source=block.source, sink=block.sink)
-    if hasattr(block, "rewritten"):
-        return block.rewritten(_normed_at)
-    return block
-
-
-def _normed_at(graph: Block, _: Shape) -> Block:
-    normed: Block = _normed(graph)
-    return normed
-
-
-def _normed_chain(chain: Chain, bare: bool) -> tuple[Chain, bool]:
-    """The chain, and whether what comes out is a convolution's, with no norm behind it."""
-    blocks: list[Block] = []
-    for block in chain.blocks:
-        if isinstance(block, Chain):
-            block, bare = _normed_chain(block, bare)
-        else:
-            if bare and _bends(block):
-                blocks.append(BatchNorm())
-            block, bare = _normed(block), _is_bare(block, bare)
-        blocks.append(block)
-    return Chain(*blocks), bare
+def _normed(graph: Graph) -> Graph:
+    """The graph with a norm in front of every activation that has none between it and its convolution."""
+    return Graph(*_normed_nodes(graph), source=graph.source, sink=graph.sink)
 
 
 def _normed_nodes(graph: Graph) -> Iterator[Node]:
-    """The nodes of a graph, with norms in front of bare activations, each under a name of its own."""
     bare: dict[int, str] = {}  # the wires that come from a convolution with no norm behind it, and its name
-    fresh = count(1 + max((wire for node in graph.nodes for wire in (*node.takes, *node.gives)), default=0))
-    named: set[str] = set()
-    for name, block, takes, gives in graph.nodes:
+    fresh, unused = _fresh(graph), _Unused(graph)
+    for node in graph.nodes:
+        name, block, takes, gives = node
         origin = bare.get(takes[0], "")
         if origin and isinstance(block, Block) and _bends(block):
-            norm = next(f"{origin}_norm{n or ''}" for n in count() if f"{origin}_norm{n or ''}" not in named)
-            named.add(norm)
             behind = next(fresh)
-            yield Node(norm, BatchNorm(), takes, (behind,))
+            yield Node(unused(f"{origin}_norm"), BatchNorm(), takes, (behind,))
             takes = (behind,)
-        yield Node(name, _normed(block), takes, gives)
-        if isinstance(block, (Conv, ConvTranspose)) or (isinstance(block, Chain) and _is_bare(block.blocks[-1], False)):
+        yield Node(name, block, takes, gives)
+        if _is_bare(block):
             bare.update(dict.fromkeys(gives, name))
-        elif origin and (isinstance(block, Copy) or (isinstance(block, Block) and _is_bare(block, True))):
+        elif origin and isinstance(block, Copy):
             bare.update(dict.fromkeys(gives, origin))
 
 
 def _bends(block: Block) -> bool:
     """Whether it is an activation."""
-    return block.pointwise and not isinstance(block, (*NORMS, *IDLE))
+    return block.pointwise and not block.idle and not isinstance(block, NORMS)
 
 
-def _is_bare(block: Block, before: bool) -> bool:
+def _is_bare(block: Any) -> bool:
     """Whether what a block gives is a convolution's that no norm has seen."""
-    if isinstance(block, (Conv, ConvTranspose)):
-        return True
-    return before and isinstance(block, IDLE)
+    return isinstance(block.blocks[-1] if isinstance(block, Chain) else block, (Conv, ConvTranspose))
+
+
+# The image, from many channels ---------------------------------------------------------------------------------------
+
+
+def _drawn_from(graph: Graph, shape: Shape) -> str:
+    """The first convolution of the whole image, if there is one: where the encoder begins to see."""
+    wires, whole = graph.wires(shape), set(_cuts(graph))
+    for name, block, takes, _ in graph.nodes:
+        if isinstance(block, Conv) and takes[0] in whole:
+            return name if wires[takes[0]][1:] == shape[1:] and block.groups == 1 else ""
+    return ""
+
+
+def _widened(graph: Graph, image: str) -> Graph:
+    """The graph with a convolution at full size in front of a node, whose mirror is drawn from many channels."""
+    at, node = next((at, node) for at, node in enumerate(graph.nodes) if node.name == image)
+    assert isinstance(node.block, Conv)
+    channels = min(2 * node.block.out_channels, WIDEST)
+    fresh, unused = _fresh(graph), _Unused(graph)
+    blocks: list[tuple[str, Block]] = [
+        (unused("image"), Conv(channels, 3, padding=1)),
+        (unused("image_norm"), BatchNorm()),
+        (unused("image_activation"), ReLU()),
+    ]
+    stem, wire = _in_a_row(blocks, node.takes[0], fresh)
+    nodes = [*graph.nodes[:at], *stem, node._replace(takes=(wire,)), *graph.nodes[at + 1 :]]
+    return Graph(*nodes, source=graph.source, sink=graph.sink)
+
+
+# Short ways around the stages ----------------------------------------------------------------------------------------
+
+
+def _ways(block: Learnable, shape: Shape) -> Iterator[Way]:
+    """A way around every stage: from the last node that has one size to the last that has the next.
+
+    Which axes are sizes is seen by doubling them; an encoder that refuses that is left alone.
+    """
+    try:
+        graph, large = block.graph(shape), block.graph((shape[0], *[2 * size for size in shape[1:]]))
+        before, after = graph.wires(shape), large.wires((shape[0], *[2 * size for size in shape[1:]]))
+    except ShapeError:
+        return
+    places = _places(large)
+    ends: dict[Shape, tuple[str, int]] = {}
+    for name, wire in _places(graph).items():
+        if name in places and (axis := _channels(before[wire], after[places[name]], len(shape))) is not None:
+            size = after[places[name]]
+            ends[(*size[:axis], *size[axis + 1 :])] = (name, axis)
+    for (begin, one), (end, other) in pairwise(ends.values()):
+        yield Way(begin, end, (one > 0, other > 0))
+
+
+def _places(graph: Graph) -> dict[str, int]:
+    """The nodes through which every way leads, and what they give; those that run once."""
+    names = [node.name for node in graph.nodes]
+    cuts = set(_cuts(graph))
+    single = [node for node in graph.nodes if len(node.gives) == 1 and names.count(node.name) == 1]
+    return {node.name: node.gives[0] for node in single if node.gives[0] in cuts}
+
+
+def _channels(before: Shape, after: Shape, rank: int) -> int | None:
+    """The axis of the channels, first or last: the only one that stays when the sizes of the input are doubled."""
+    stays = [axis for axis, (one, other) in enumerate(zip(before, after, strict=False)) if one == other]
+    if len(before) == len(after) == rank and len(stays) == 1 and stays[0] in (0, rank - 1):
+        return stays[0]
+    return None
+
+
+def _cuts(graph: Graph) -> Iterator[int]:
+    """The wires through which everything goes, in order."""
+    live = {graph.source}
+    yield graph.source
+    for node in graph.nodes:
+        live = (live - set(node.takes)) | set(node.gives)
+        if len(live) == 1:
+            yield node.gives[0]
+
+
+def _with_ways(graph: Graph, shape: Shape, ways: tuple[Way, ...]) -> Graph:
+    """The graph with every way that begins and ends somewhere at this size."""
+    shapes = graph.wires(shape) if ways else {}
+    given = {node.name: node.gives[0] for node in graph.nodes}
+    for begin, end, last in ways:
+        if begin in given and end in given:
+            blocks = [(f"{end}_way.{at}", block) for at, block in enumerate(_pooled(shapes[given[end]], last))]
+            graph = _with_way(graph, given[begin], given[end], blocks)
+    return graph
+
+
+def _with_way(graph: Graph, source: int, sink: int, blocks: list[tuple[str, Block]]) -> Graph:
+    """The graph with a copy of what one wire has, taken through blocks and added to what another has."""
+    begin, end = (next(at for at, node in enumerate(graph.nodes) if wire in node.gives) for wire in (source, sink))
+    fresh, unused = _fresh(graph), _Unused(graph)
+    plain, aside, bare = next(fresh), next(fresh), next(fresh)
+    row, short = _in_a_row(blocks, aside, fresh)
+    stage = [
+        node._replace(takes=tuple([plain if wire == source else wire for wire in node.takes]))
+        for node in graph.nodes[begin + 1 : end + 1]
+    ]
+    stage[-1] = stage[-1]._replace(gives=(bare,))
+    fan = Node(unused(f"{graph.nodes[begin].name}_fan"), Copy(2), (source,), (plain, aside))
+    total = Node(unused(f"{graph.nodes[end].name}_sum"), Sum(2), (bare, short), (sink,))
+    nodes = [*graph.nodes[: begin + 1], fan, *stage, *row, total, *graph.nodes[end + 1 :]]
+    return Graph(*nodes, source=graph.source, sink=graph.sink)
+
+
+def _pooled(after: Shape, last: tuple[bool, bool]) -> Iterator[Block]:
+    """From one shape to another: means, and a 1×1 convolution, with the channels in front meanwhile."""
+    axes = " ".join(f"axis{at}" for at in range(1, len(after)))
+    if last[0]:
+        yield Rearrange(f"{axes} c -> c {axes}")
+    channels, sizes = (after[-1], after[:-1]) if last[1] else (after[0], after[1:])
+    yield AdaptiveAvgPool(sizes)
+    yield Conv(channels, 1, bias=False)
+    if last[1]:
+        yield Rearrange(f"c {axes} -> {axes} c")
+
+
+# Names and wires that are free ---------------------------------------------------------------------------------------
+
+
+def _in_a_row(blocks: list[tuple[str, Block]], wire: int, fresh: Iterator[int]) -> tuple[list[Node], int]:
+    """Nodes one behind the other, and the wire that the last one gives."""
+    nodes = []
+    for name, block in blocks:
+        nodes.append(Node(name, block, (wire,), (next(fresh),)))
+        wire = nodes[-1].gives[0]
+    return nodes, wire
+
+
+def _fresh(graph: Graph) -> Iterator[int]:
+    return count(1 + max(wire for node in graph.nodes for wire in (*node.takes, *node.gives)))
+
+
+class _Unused:
+    """Names that no node has: the one asked for, or the same with a number."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.taken = {node.name for node in graph.nodes}
+
+    def __call__(self, name: str) -> str:
+        found = next(f"{name}{n or ''}" for n in count() if f"{name}{n or ''}" not in self.taken)
+        self.taken.add(found)
+        return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property, lru_cache
-from itertools import count, takewhile
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,6 +21,7 @@ from obverse.errors import ConfigError, ShapeError
 from obverse.habits import learnable
 from obverse.modules import Around, Place, Steps, grow_all
 from obverse.plan import Plan
+from obverse.ranges import warn_if_out_of_reach
 from obverse.rewrite import Skips, with_skips, with_upsampling
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
 from obverse.sketches import page
@@ -92,17 +92,25 @@ class Encoder(Steps):
         Raises:
             ShapeError: saying what to give instead.
         """
-        planned = self.input_shape
-        if x.ndim != len(planned) + 1:
-            raise _wrong_rank(x, planned)
-        if x.shape[1] != planned[0]:
-            raise _wrong_channels(x, planned)
-        if not x.is_floating_point():
-            raise ShapeError(
-                f"the images are {str(x.dtype).removeprefix('torch.')}, and a layer takes floating-point numbers.",
-                "Give x.float() / 255, for pixels from 0 to 255.",
-            )
-        accept(self.block, planned, tuple(x.shape[1:]))
+        check_batch(x, self.input_shape)
+        accept(self.block, self.input_shape, tuple(x.shape[1:]))
+
+
+def check_batch(x: Tensor, planned: Shape) -> None:
+    """Refuse what is no batch of a model, whatever its size.
+
+    Raises:
+        ShapeError: saying what to give instead.
+    """
+    if x.ndim != len(planned) + 1:
+        raise _wrong_rank(x, planned)
+    if x.shape[1] != planned[0]:
+        raise _wrong_channels(x, planned)
+    if not x.is_floating_point():
+        raise ShapeError(
+            f"the images are {str(x.dtype).removeprefix('torch.')}, and a layer takes floating-point numbers.",
+            "Give x.float() / 255, for pixels from 0 to 255.",
+        )
 
 
 def _wrong_rank(x: Tensor, planned: Shape) -> ShapeError:
@@ -163,8 +171,8 @@ def _fixed(built: Chain, planned: Shape, here: Chain, shape: Shape) -> Iterator[
     """The blocks that would need other weights at a shape than those they were built with."""
     links = zip(built.links, built.shapes(planned), here.links, here.shapes(shape), strict=False)
     for (place, block), before, (_, now), at in links:
-        if before != at and block.parameter_shapes(before) != now.parameter_shapes(at):
-            yield f"block {place}, {block!r}, were made for {shape_text(before)}, and it gets {shape_text(at)}"
+        if (before, block) != (at, now) and block.parameter_shapes(before) != now.parameter_shapes(at):
+            yield f"block {place}, {block!r:.120}, were made for {shape_text(before)}, and it gets {shape_text(at)}"
 
 
 class Decoder(Steps):
@@ -289,12 +297,18 @@ class Decoder(Steps):
         )
 
     def _sizes_of(self, code: Tensor) -> str:
-        axes = sizes_with_code(self.encoder_block, self.output_shape, tuple(code.shape[1:]))
-        if axes is None:
+        channels, *planned = self.output_shape
+        try:
+            axes = self.encoder_block.accepts((channels, *(None for _ in planned))).with_code(code.shape[1:])
+        except ShapeError:  # it cannot be said axis by axis
+            return f"Give the size that it was made of, as in decode(code, size={tuple(planned)})."
+        if not all(axes):
             return "No input has such a code."
-        example = tuple(sizes[0] for sizes in axes)
-        ranges = " by ".join(f"{sizes[0]}..{sizes[-1]}" for sizes in axes)
-        return f"Inputs of {ranges} have such a code: give one of them, as in decode(code, size={example})."
+        example = tuple(next(iter(sizes)) for sizes in axes)
+        return (
+            f"Inputs of {' by '.join(map(str, axes))} have such a code: "
+            f"give one of them, as in decode(code, size={example})."
+        )
 
 
 def _listed(size: Any) -> Shape:
@@ -306,30 +320,6 @@ def decoder_of(encoder: Chain, shape: Shape, output: Block | None) -> Chain:
     """The decoder's blocks at a shape: the whole mirror, and the output at its end."""
     blocks = as_chain(mirror(encoder, shape)).blocks
     return Chain(*blocks) if output is None else Chain(*blocks, output)
-
-
-def sizes_with_code(encoder: Chain, planned: Shape, code: Shape) -> list[list[int]] | None:
-    """For every axis the input sizes whose code has the given shape; `None` where there are none.
-
-    Axis by axis, the others held at the planned size, which settles encoders that do not mix their axes.
-    """
-    found = [_sizes_along(encoder, planned, axis, code) for axis in range(1, len(planned))]
-    return None if not found or not all(found) else found
-
-
-def _sizes_along(encoder: Chain, planned: Shape, axis: int, code: Shape) -> list[int]:
-    def after(size: int) -> int | None:
-        try:
-            shape = encoder.output_shape((*planned[:axis], size, *planned[axis + 1 :]))
-        except ShapeError:
-            return None
-        return shape[axis] if len(shape) == len(planned) else None
-
-    if len(code) != len(planned):
-        return []
-    most = 4 * planned[axis] * max(-(-code[axis] // (after(planned[axis]) or 1)), 1) + 64
-    sizes = takewhile(lambda size: size <= most, count(1))
-    return [size for size in sizes if after(size) == code[axis]]
 
 
 class Autoencoder(nn.Module):
@@ -382,9 +372,13 @@ class Autoencoder(nn.Module):
             `"transpose"`.
     """
 
-    def __new__(cls, encoder: Any = None, *_: Any, **__: Any) -> Autoencoder:
+    _compared = False
+
+    def __new__(cls, encoder: Any = None, *_: Any, **options: Any) -> Autoencoder:
         """A module in place of a chain makes a model that keeps it."""
-        if cls is Autoencoder and isinstance(encoder, nn.Module):
+        is_module = isinstance(encoder, nn.Module)
+        _check_options(encoder, is_module, options)
+        if cls is Autoencoder and is_module:
             from obverse.lifting.model import LiftedAutoencoder
 
             return super().__new__(LiftedAutoencoder)
@@ -404,7 +398,7 @@ class Autoencoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if skips is not None and not isinstance(skips, str):
+        if skips is not None and not isinstance(skips, (str, bool)):
             skips = dict(skips) if isinstance(skips, Mapping) else tuple(skips)
         if tied and upsampling != "transpose":
             raise ShapeError(
@@ -493,9 +487,17 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""
+        self._compare(x)
         around: Around | None = [] if self.encoder.block.around else None
         code = self.encoder(x, around=around)
         return self.decoder(code, x.shape[2:], around), code
+
+    def _compare(self, x: Tensor) -> None:
+        """Warn, on the first batch in training, if the output cannot give it back."""
+        if torch.compiler.is_compiling() or self._compared or not self.training or self.decoder.output is None:
+            return
+        self._compared = True
+        warn_if_out_of_reach(self.decoder.output, x)
 
     def encode(self, x: Tensor, around: Around | None = None) -> Tensor:
         """The code of a batch.
@@ -636,3 +638,32 @@ class Autoencoder(nn.Module):
         shapes = f"{shape_text(self.input_shape)} → {shape_text(self.code_shape)} → {shape_text(self.input_shape)}"
         round_ = f", {self.numbers_around:,} numbers round the code" if self.numbers_around else ""
         return f"{shapes}, {self.numbers_through:,} numbers through the code{round_}"
+
+
+OF_MODULES = {
+    "until": "cut the chain itself: chain[:3]",
+    "freeze_encoder": "model.encoder.requires_grad_(False) does it",
+    "approximate": "its mirror is exact",
+}
+"""Options of a model whose encoder is a module, and what to do with an encoder of blocks."""
+OF_BLOCKS = {
+    "tied": "lift it: Autoencoder(lift(module, shape), shape, tied=True)",
+    "device": "the model is made where the module is: module.to(...)",
+    "dtype": "the model is made in the module's dtype: module.to(...)",
+}
+
+
+def _check_options(encoder: Any, is_module: bool, options: Mapping[str, Any]) -> None:
+    """Refuse options of the other kind of encoder.
+
+    Raises:
+        ShapeError: saying what to do instead.
+    """
+    others = OF_BLOCKS if is_module else OF_MODULES
+    for name in others.keys() & options.keys():
+        raise ShapeError(
+            f"{name} is an option for an encoder {'of blocks' if is_module else 'that is a module'}; "
+            f"a {type(encoder).__name__} was given.",
+            f"Leave it out; {others[name]}.",
+            where="Autoencoder",
+        )

@@ -279,13 +279,17 @@ def _steps(plan: Plan) -> Iterator[Step]:
         sights = list(through_all([(block, before, after) for (_, block), before, after in links], len(shapes[0]) - 1))
     except TypeError:  # windows that depend on a size of which only the letter is known
         sights = [None] * len(links)
+    lettered = any(map(is_symbolic, shapes[0]))
     for ((place, block), before, after), sight in zip(links, sights, strict=True):
         if plan.borrowed:
             learned = block.parameter_shapes(before).items()
             own = sum([prod(size) for name, size in learned if f"{place}.{name}" not in plan.borrowed])
         else:
             own = block.parameters(before)
-        yield Step(place, block, before, after, plain(own), plain(block.multiply_adds(before)), sight, shapes[0])
+        cost = block.multiply_adds(before)
+        if lettered:
+            own, cost = plain(own), plain(cost)
+        yield Step(place, block, before, after, own, cost, sight, shapes[0])
 
 
 WIDTH = 80

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from obverse.arithmetic import extent_of
-from obverse.block import Block
+from obverse.block import Block, takes
 from obverse.blocks.branching import Parallel, Residual
 from obverse.blocks.conv import Conv, Style, check_style
 from obverse.blocks.pooling import AvgPool, LPPool, MaxPool, pool_axes
@@ -45,7 +45,7 @@ def with_skips(chain: Chain, shape: Shape, skips: Skips) -> Chain:
     """
     if skips is None:
         return chain
-    if isinstance(skips, str) and skips not in ("concat", "add"):
+    if isinstance(skips, (str, bool)) and skips not in ("concat", "add"):
         raise ShapeError(
             f"skips={skips!r} is neither 'concat' nor 'add'.",
             "For a single place give a tuple: skips=('2',).",
@@ -126,19 +126,11 @@ def _accepted(chain: Chain) -> Iterable[Shape]:
         for size in (32, 64, 256):
             for channels in (1, 3, 2, 4, 6, 8, 12, 16, 32, 64):
                 tried = (channels, *(size,) * rank)
-                if _takes(chain, tried):
+                if takes(chain, tried):
                     found.append(tried)
             if found:
                 return found[:2]
     return found
-
-
-def _takes(chain: Chain, shape: Shape) -> bool:
-    try:
-        chain.shapes(shape)
-    except ShapeError:
-        return False
-    return True
 
 
 def mapped(block: Any, shape: Shape, change: Callable[[Block, Shape], Block]) -> Any:
@@ -157,7 +149,7 @@ def mapped(block: Any, shape: Shape, change: Callable[[Block, Shape], Block]) ->
     if isinstance(block, Parallel):
         fan = block.graph(shape).wires(shape)
         branches = [mapped(branch, fan[at], change) for at, branch in enumerate(block.branches, start=1)]
-        return Parallel(*branches, fan=block.fan, join=block.join)
+        return replace(block, branches=tuple(branches))
     if isinstance(block, Graph):
         wires = block.wires(shape)
         nodes = [
@@ -166,7 +158,7 @@ def mapped(block: Any, shape: Shape, change: Callable[[Block, Shape], Block]) ->
             else node._replace(block=mapped(node.block, wires[node.takes[0]], change))
             for node in block.nodes
         ]
-        return Graph(*nodes, source=block.source, sink=block.sink)
+        return replace(block, nodes=tuple(nodes))
     if hasattr(block, "rewritten"):  # its graph is drawn later, at whatever shape
         return block.rewritten(_Mapped(change))
     return change(block, shape)

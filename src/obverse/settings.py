@@ -9,12 +9,12 @@ from numbers import Real
 from typing import Any
 
 from obverse.arithmetic import whole
-from obverse.block import Block
+from obverse.block import Block, takes
 from obverse.errors import ShapeError
 from obverse.shapes import Shape, as_shape, at_axes, shape_text
 from obverse.sizes import Untold, sizes_taken, spend
 
-__all__ = ["along", "by_axis", "check_flags", "check_number", "collapsed", "settle", "spatial_rank"]
+__all__ = ["along", "by_axis", "check_flags", "check_number", "collapsed", "for_each", "settle", "spatial_rank"]
 
 
 def settle(block: Block, **minima: int | None) -> None:
@@ -63,24 +63,31 @@ def _is_listed(value: Any) -> bool:
     return isinstance(value, (tuple, list))
 
 
-def along(block: Block, names: tuple[str, ...], rank: int) -> tuple[tuple[Any, ...], ...]:
+Axes = tuple[tuple[Any, ...], ...]
+"""For each axis the values of some arguments."""
+
+
+def for_each(block: Block, names: tuple[str, ...], rank: int) -> Axes:
     """For each of `rank` axes the values of the named arguments, which are one for all axes or one an axis.
 
     Raises:
         ShapeError: if an argument was given for another number of axes.
     """
-    known: dict[int, tuple[tuple[Any, ...], ...]] | None = block.__dict__.get("_along")
-    if known is None or rank not in known:
-        known = block.__dict__.setdefault("_along", {})
-        known[rank] = _for_each(block, names, rank)
-    return known[rank]
-
-
-def _for_each(block: Block, names: tuple[str, ...], rank: int) -> tuple[tuple[Any, ...], ...]:
     values = tuple([getattr(block, name) for name in names])
     if not any(type(value) is tuple for value in values):
         return (values,) * rank
     return tuple(zip(*[_spread(block, name, rank) for name in names], strict=True))
+
+
+def along(
+    block: Block, names: tuple[str, ...], rank: int, find: Callable[[Block, tuple[str, ...], int], Axes] = for_each
+) -> Axes:
+    """What `for_each` gives, or another that `find`s it; remembered, since a block is asked again and again."""
+    known: dict[int, Axes] | None = block.__dict__.get("_along")
+    if known is None or rank not in known:
+        known = block.__dict__.setdefault("_along", {})
+        known[rank] = find(block, names, rank)
+    return known[rank]
 
 
 def _spread(block: Block, name: str, rank: int) -> tuple[Any, ...]:
@@ -152,10 +159,10 @@ def _helps(repair: str, block: Block, shape: Shape) -> bool:
     if advised is None:
         return True
     try:
-        replace(block, **{advised[1]: int(advised[2])}).output_shape(shape)  # type: ignore[type-var]
+        mended = replace(block, **{advised[1]: int(advised[2])})  # type: ignore[type-var]
     except ShapeError:
         return False
-    return True
+    return takes(mended, shape)
 
 
 def _refusal(size_after: Callable[..., Any], size: Any, setting: tuple[Any, ...]) -> ShapeError | None:

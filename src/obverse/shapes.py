@@ -42,8 +42,13 @@ def as_shape(shape: Any) -> Shape:
 
 
 def _size(axis: int, size: Any, sizes: tuple[Any, ...]) -> Any:
-    if axis and isinstance(size, str) and size.isidentifier():
-        return symbol(size)
+    if isinstance(size, str) and size.isidentifier():
+        if axis:
+            return symbol(size)
+        raise ShapeError(
+            f"the channels of the shape {sizes!r} are {size!r}, and only sizes can be letters.",
+            "Give a number of channels, as in (1, 'H', 'W').",
+        )
     try:
         return whole("size", size, 1)
     except ShapeError:

@@ -126,8 +126,16 @@ def composed(first: Sight, then: Sight, sizes: tuple[int, ...] = ()) -> tuple[Se
     """
     if first is None or then is None or len(first) != len(then):
         return None
-    most = sizes or (None,) * len(then)
-    return tuple([_through(a, b, cells) for a, b, cells in zip(first, then, most, strict=True)])
+    if then.count(ITSELF) == len(then):
+        return tuple([seen.seen for seen in first])
+    most: tuple[int | None, ...] = sizes or (None,) * len(then)
+    found: list[Seen] = []
+    known: tuple[Any, ...] = (None, None, None)
+    for a, b, cells in zip(first, then, most, strict=True):
+        if a != known[0] or b != known[1] or cells is not known[2]:  # axes are mostly alike
+            known, seen = (a, b, cells), _through(a, b, cells)
+        found.append(seen)
+    return tuple(found)
 
 
 def through_all(steps: Iterable[tuple[Any, Shape, Shape]], axes: int) -> Iterator[tuple[Seen, ...] | None]:
@@ -137,7 +145,7 @@ def through_all(steps: Iterable[tuple[Any, Shape, Shape]], axes: int) -> Iterato
         steps: each block, with the shape that goes in and the one that comes out.
         axes: the spatial axes of the input.
     """
-    sight: Any = (Window(),) * axes
+    sight: Any = (ITSELF.seen,) * axes
     around: list[Any] = []
     for block, before, after in steps:
         sight = composed(sight, block.windows(before), after[1:])
@@ -151,10 +159,7 @@ def through_all(steps: Iterable[tuple[Any, Shape, Shape]], axes: int) -> Iterato
 
 
 def _through(first: Window | Seen, then: Window | Seen, cells: int | None) -> Seen:
-    seen = first.seen
-    if then is ITSELF:
-        return seen
-    further = then.seen
+    seen, further = first.seen, then.seen
     stride, (low, *more), (high, *_) = seen.stride, seen.low, seen.high
     if type(stride) is int and not more and seen.endless:  # every cell in between sees as much as its neighbour
         lows = tuple([low + stride * end for end in further.low])
@@ -225,7 +230,7 @@ def _plain(number: Number) -> Number:
 
 def halved(cells: int) -> int | Fraction:
     """Half of a number of cells, as an integer where it is one."""
-    if is_symbolic(cells):
+    if type(cells) is not int and is_symbolic(cells):
         return cells / 2  # type: ignore[return-value]    # a formula
     return cells // 2 if cells % 2 == 0 else Fraction(cells, 2)
 

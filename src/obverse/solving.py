@@ -14,6 +14,7 @@ from obverse.blocks.conv import Conv
 from obverse.blocks.pointwise import ReLU
 from obverse.chain import Chain
 from obverse.errors import ShapeError
+from obverse.plan import Plan
 from obverse.settings import collapsed
 from obverse.shapes import Shape, as_shape, at_axes, shape_text
 
@@ -131,7 +132,8 @@ def solve(
     (67,)
 
     Plainest means: fewest stages; then no remainder; then the smallest kernels and strides that are alike. Every answer
-    is held against what was asked by its own plan.
+    is held against what was asked by its own plan. Of answers that go through the same shapes with as many parameters
+    and see as much, only the plainest is given: a stride beside a single cell makes no other encoder.
 
     Args:
         input_shape: `(C, *spatial)`, what goes in.
@@ -152,19 +154,19 @@ def solve(
     whole("answers", answers, 1)
     least = 1 if stages is None else whole("stages", stages, 1)
     most = MOST_STAGES if stages is None else least
-    found: list[Chain] = []
+    found: dict[tuple[Any, ...], Chain] = {}
     for strides, number in product((PLAIN, STRIDES), range(least, most + 1)):
         asked = _Asked(number, kernel_size, receptive_field, shrink, strides)
         axes = [_ways(shape[axis], wanted[axis], asked) for axis in range(1, len(shape))]
         widths = _widths(number, wanted[0], channels)
         for way in islice(_together(axes), 4 * answers):
-            chain = _chained(way, widths, activation)
-            if chain not in found and _proven(chain, shape, wanted, receptive_field):
-                found.append(chain)
+            plan = _chained(way, widths, activation).plan(shape)
+            if _proven(plan, wanted, receptive_field):
+                found.setdefault((plan.shapes, plan.parameters, plan.steps[-1].receptive_field), plan.chain)
         if len(found) >= answers or (found and stages is None):
-            return found[:answers]
+            break
     if found:
-        return found
+        return list(found.values())[:answers]
     raise _cannot(shape, wanted, _Asked(stages, kernel_size, receptive_field, shrink, STRIDES))
 
 
@@ -304,9 +306,8 @@ def _chained(way: list[tuple[ConvSettings, ...]], widths: list[int], activation:
     return Chain(*blocks[:-1])
 
 
-def _proven(chain: Chain, shape: Shape, wanted: tuple[Any, ...], sees: int) -> bool:
-    """Whether its plan says that it does what was asked."""
-    plan = chain.plan(shape)
+def _proven(plan: Plan, wanted: tuple[Any, ...], sees: int) -> bool:
+    """Whether a plan says that its chain does what was asked."""
     fits = plan.output_shape[1:] == wanted[1:] and wanted[0] in (None, plan.output_shape[0])
     return fits and all(field >= sees for field in plan.steps[-1].receptive_field)
 
@@ -329,12 +330,8 @@ def _cannot(shape: Shape, wanted: tuple[Any, ...], asked: _Asked) -> ShapeError:
     kernels = sorted(KERNELS, key=lambda kernel: abs(kernel - (kernel_size or 0)))
     ways += [f"kernel_size={k}" for k in kernels if kernel_size and k != kernel_size and can(counts, kernel_size=k)][:1]
     if sees > 1:
-        smaller = replace(asked, sees=1)
-        each = [
-            [_sees(way) for n in counts for way in _ways(shape[axis], wanted[axis], replace(smaller, stages=n))]
-            for axis in range(1, len(shape))
-        ]
-        ways += [f"receptive_field={min(map(max, each))}"] if all(each) else []
+        fields = [_most_seen(shape, wanted, replace(asked, sees=1, stages=number)) for number in counts]
+        ways += [f"receptive_field={max(fields)}"] if any(fields) else []
     if not ways:
         spatial = sorted(range(1, 2 * max(shape[1:])), key=lambda size: abs(size - wanted[1]))[:64]
         sizes = [(wanted[0] or 16, *(size,) * (len(shape) - 1)) for size in spatial]
@@ -342,3 +339,9 @@ def _cannot(shape: Shape, wanted: tuple[Any, ...], asked: _Asked) -> ShapeError:
     return ShapeError(
         f"no chain of convolutions takes {' '.join(said)}.", f"Give {', or '.join(ways)}." if ways else ""
     )
+
+
+def _most_seen(shape: Shape, wanted: tuple[Any, ...], asked: _Asked) -> int:
+    """How much can be seen along every axis; 0 where the stages cannot do it along one of them."""
+    axes = [_ways(shape[axis], wanted[axis], asked) for axis in range(1, len(shape))]
+    return min(max(map(_sees, ways), default=0) for ways in axes)

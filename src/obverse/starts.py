@@ -7,10 +7,10 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from obverse.graph import Sum
-from obverse.modules import TRANSPOSED, Wired
+from obverse.modules import Wired
 
 __all__ = ["start"]
 
@@ -32,8 +32,7 @@ def start(decoder: nn.Module) -> None:
 
     A norm that ends a branch starts at zero, so that a sum of branches begins as the plain way through (Goyal et al.,
     arXiv:1706.02677, section 5.1). In an encoder that normalises in front of its branches every mirrored branch ends
-    so, and without it the sum grows from branch to branch. A depthwise transposed convolution that makes sizes larger
-    starts as bilinear interpolation, as the mirror of a pooling would be by hand. The last layer gives small numbers.
+    so, and without it the sum grows from branch to branch. The last layer gives small numbers.
 
     Args:
         decoder: what was built of a mirror; changed in place.
@@ -42,14 +41,9 @@ def start(decoder: nn.Module) -> None:
         if isinstance(module, Wired):
             for norm in _ends(module):
                 norm.weight.zero_()
-        if isinstance(module, TRANSPOSED_KINDS) and _is_depthwise_and_grows(module):
-            _interpolate(module)
     last = _last_layer(decoder)
     if last is not None:
         _shrink(last)
-
-
-TRANSPOSED_KINDS = tuple(TRANSPOSED.values()) if isinstance(TRANSPOSED, dict) else tuple(TRANSPOSED)
 
 
 def _ends(wired: Wired) -> Iterator[Any]:
@@ -67,22 +61,6 @@ def _last(module: nn.Module) -> nn.Module:
     while isinstance(module, nn.Sequential) and len(module):
         module = module[-1]
     return module
-
-
-def _is_depthwise_and_grows(layer: Any) -> bool:
-    return bool(layer.groups == layer.in_channels == layer.out_channels > 1 and max(layer.stride) > 1)
-
-
-def _interpolate(layer: Any) -> None:
-    """A triangle as wide as two strides along every axis, and 1 where the windows do not overlap."""
-    kernel: Tensor = torch.ones((), device=layer.weight.device, dtype=layer.weight.dtype)
-    for cells, stride in zip(layer.kernel_size, layer.stride, strict=True):
-        middle = (cells - 1) / 2
-        triangle = [1.0 if cells <= stride else max(1 - abs(cell - middle) / stride, 0.0) for cell in range(cells)]
-        kernel = kernel[..., None] * kernel.new_tensor(triangle)
-    layer.weight.copy_(kernel.expand_as(layer.weight))
-    if layer.bias is not None:
-        layer.bias.zero_()
 
 
 def _last_layer(module: nn.Module) -> Any:

@@ -346,6 +346,8 @@ class Dropout(_Layer):
     p: float = 0.5
     inplace: bool = False
 
+    idle = True
+
     def __post_init__(self) -> None:
         check_flags(self)
         check_number(self, "p", 0, 1)
@@ -358,6 +360,8 @@ class Identity(_Layer):
     >>> Identity().output_shape((16, 7, 7))
     (16, 7, 7)
     """
+
+    idle = True
 
 
 @dataclass(frozen=True, repr=False)

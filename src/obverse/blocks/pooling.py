@@ -11,7 +11,7 @@ from obverse.arithmetic import differ, extent_of, pool_output_size, whole, windo
 from obverse.block import Block, Limit
 from obverse.errors import ShapeError
 from obverse.later import Later
-from obverse.settings import along, by_axis, check_number, settle, spatial_rank
+from obverse.settings import along, by_axis, check_number, for_each, settle, spatial_rank
 from obverse.shapes import Shape, shape_text
 from obverse.sight import Seen, Sight, Window, _plain, floored, halved, transposed_window
 from obverse.sizes import spend
@@ -493,8 +493,12 @@ def check_unpooled(block: Block, shape: Shape, sizes: tuple[Any, ...], pool: Blo
 
 def pool_axes(block: Any, rank: int) -> tuple[tuple[Any, ...], ...]:
     """Kernel, stride, padding, dilation and ceil_mode along every axis."""
-    names = tuple([name for name in ("kernel_size", "stride", "padding", "dilation") if hasattr(block, name)])
-    return tuple((*_pool_defaults(*axis), block.ceil_mode) for axis in along(block, names, rank))
+    return along(block, ("kernel_size", "stride", "padding", "dilation"), rank, _pool_axes)
+
+
+def _pool_axes(block: Any, names: tuple[str, ...], rank: int) -> tuple[tuple[Any, ...], ...]:
+    own = tuple([name for name in names if hasattr(block, name)])
+    return tuple([(*_pool_defaults(*axis), block.ceil_mode) for axis in for_each(block, own, rank)])
 
 
 def _pool_defaults(

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from obverse.errors import ShapeError
 
-__all__ = ["Until", "run_until"]
+__all__ = ["Until", "code_in", "not_run", "run_until"]
 
 
 class _Reached(Exception):  # noqa: N818    # no error: it ends the forward pass where the code is
@@ -31,8 +31,18 @@ def run_until(module: nn.Module, path: str, x: Tensor) -> Tensor:
         with suppress(_Reached):
             module(x)
         if not given:
-            raise ShapeError(f"{type(module).__name__} does not run {path!r}.", "Cut it at a part that is run.")
+            raise not_run(module, path)
     return given[0]
+
+
+def not_run(module: nn.Module, path: str) -> ShapeError:
+    """What to say of a cut point that nothing passes."""
+    inner = [f"{path}.{name}" for name, _ in module.get_submodule(path).named_children()]
+    inside = f", or at a part of this one: {', '.join(inner)}" if inner else ""
+    return ShapeError(
+        f"until={path!r} is a part of {type(module).__name__} that its forward does not call.",
+        f"Cut it at a part that is called{inside}.",
+    )
 
 
 @contextmanager

@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from obverse.block import Block
 from obverse.errors import MirrorError
-from obverse.lifting.make import Make
+from obverse.lifting.cutting import code_in
+from obverse.lifting.make import Make, dtype_of, uncompiled
 from obverse.shapes import Shape, shape_text
 from obverse.sight import ITSELF, Sight
 
-__all__ = ["Arguments", "Kept", "dtype_of"]
+__all__ = ["NOISE", "Arguments", "Kept"]
+
+NOISE = {"StochasticDepth", "DropPath", "DropBlock2d"}
+"""Modules that do nothing in evaluation and are not to be lost for that, by the names that libraries give them."""
 
 
 class _Place(Enum):
@@ -89,6 +93,12 @@ class Kept(Block):
         """Norms and activations of another make than PyTorch's are as pointwise as those."""
         return self.alone
 
+    @property
+    def idle(self) -> bool:  # type: ignore[override]
+        """Stochastic depth, and what else is noise for training only."""
+        module = self.make.part(self.path)
+        return type(module).__name__ in NOISE or isinstance(module, nn.modules.dropout._DropoutNd)
+
     def output_shape(self, shape: Shape) -> Shape:
         if shape not in self._shapes:
             self._shapes[shape] = _measured(self, shape)
@@ -134,19 +144,13 @@ class Kept(Block):
 def _measured(block: Kept, shape: Shape) -> Shape:
     module = block.make.part(block.path)
     was = module.training
-    with torch.no_grad():
+    with torch.no_grad(), uncompiled():
         x = torch.empty(2, *shape, device="meta", dtype=dtype_of(module))
         arguments = block.arguments or Arguments((Arguments.INPUT,), {})
         try:
             given = arguments.call(module.eval(), x)
         except Exception as error:
-            raise block.refuse(shape, f"the module refuses it: {error}.") from None
+            raise block.refuse(shape, f"the module refuses it: {str(error).rstrip('.')}.") from None
         finally:
             module.train(was)
-    return tuple(given.shape[1:])
-
-
-def dtype_of(module: nn.Module) -> torch.dtype:
-    """What the module computes in."""
-    floating = (tensor.dtype for tensor in module.parameters() if tensor.is_floating_point())
-    return next(floating, torch.get_default_dtype())
+    return tuple(code_in(given).shape[1:])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
-__all__ = ["Make"]
+__all__ = ["Make", "copy_of_lazy", "dtype_of", "has_no_weights_yet", "makes_weights", "run_once", "uncompiled"]
 
 
 class Make:
@@ -25,7 +29,8 @@ class Make:
     ('cpu', False)
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, place: str = "") -> None:
+        self.place = place  # where it is in what somebody gave, for messages
         self.module = _weightless(module)
         self.buffers = dict(module.named_buffers())
         self.constants = dict(_constants(module))
@@ -67,7 +72,10 @@ class Make:
             part = copy.copy(part)
             part._modules = {}
         module = copy.deepcopy(part).to_empty(device=torch.get_default_device())
+        _tie(module, part)
         prefix = f"{path}." if path else ""
+        for parameter in module.parameters():  # all of them learn, whatever is frozen where they come from
+            parameter.requires_grad_(parameter.is_floating_point())
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 _start(parameter, *self.starts.get(prefix + name, (0.0, 0.02)))
@@ -97,9 +105,69 @@ def _weightless(module: nn.Module) -> nn.Module:
             memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
     copied = copy.deepcopy(module, memo)
     for part in copied.modules():
-        part._forward_hooks.clear()  # a caller's hooks collect what they see
+        _unhook(part)
         _forget(part)
+        if isinstance(part, nn.DataParallel):
+            part.device_ids = []  # which it does not share with
     return copied
+
+
+def _tie(module: nn.Module, like: nn.Module) -> None:
+    """Share the parameters that another shares: emptied, a module has one for each of their names."""
+    first: dict[int, str] = {}
+    for name, parameter in like.named_parameters(remove_duplicate=False):
+        there = first.setdefault(id(parameter), name)
+        if there != name:
+            path, _, last = name.rpartition(".")
+            setattr(module.get_submodule(path), last, module.get_parameter(there))
+
+
+def _unhook(module: nn.Module) -> None:
+    """Take away the hooks of others: they collect what they see, and belong to the module that they were put on."""
+    for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks):
+        for key in [key for key, hook in hooks.items() if not makes_weights(hook)]:
+            del hooks[key]
+
+
+def makes_weights(hook: Any) -> bool:
+    """Whether a hook is part of its module: one that makes its weights, as those of `torch.nn.utils` do.
+
+    >>> from torch.nn.utils.prune import l1_unstructured
+    >>> [makes_weights(hook) for hook in l1_unstructured(nn.Linear(8, 4), "weight", 0.5)._forward_pre_hooks.values()]
+    [True]
+    """
+    kinds = type(hook).__mro__
+    return any(kind.__module__.startswith("torch.nn.utils") for kind in kinds) or isinstance(
+        getattr(hook, "__self__", None), LazyModuleMixin
+    )
+
+
+def has_no_weights_yet(module: nn.Module) -> bool:
+    """Whether weights wait for the first input to tell their shape."""
+    return any(map(is_lazy, [*module.parameters(), *module.buffers()]))
+
+
+def copy_of_lazy(module: nn.Module) -> nn.Module:
+    """A deep copy, also of buffers without a shape, which PyTorch does not copy."""
+    waiting = [buffer for buffer in module.buffers() if is_lazy(buffer)]
+    new: Any = UninitializedBuffer  # whose stub has not the arguments
+    memo = {id(buffer): new(device=buffer.device, dtype=buffer.dtype) for buffer in waiting}
+    return copy.deepcopy(module, memo)
+
+
+def run_once(module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Let lazy layers make their weights.
+
+    >>> layer = nn.LazyConv2d(4, 3)
+    >>> run_once(layer, (3, 9, 9))
+    >>> layer
+    Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1))
+    """
+    waiting = next(parameter for parameter in [*module.parameters(), *module.buffers()] if is_lazy(parameter))
+    was = module.training
+    with torch.no_grad():
+        module.eval()(torch.zeros(2, *shape, device=waiting.device, dtype=waiting.dtype))
+    module.train(was)
 
 
 OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
@@ -138,7 +206,7 @@ def _constants(module: nn.Module) -> Iterator[tuple[str, dict[str, Tensor]]]:
 def _starts(module: nn.Module) -> Iterator[tuple[str, tuple[float, float]]]:
     """Mean and deviation of the parameters that no `reset_parameters` makes anew: a new one starts with as much."""
     for path, part in module.named_modules():
-        if _resets(part):
+        if _makes_all_anew(part):
             continue
         for name, parameter in part.named_parameters(recurse=False):
             if not parameter.is_meta and parameter.is_floating_point():
@@ -156,6 +224,12 @@ def _start(parameter: Tensor, mean: float, deviation: float) -> None:
         parameter.normal_(mean, deviation)
 
 
+def _makes_all_anew(module: nn.Module) -> bool:
+    """Whether its `reset_parameters` is PyTorch's, for the weights that PyTorch gave it; others forget some."""
+    of_torch = getattr(_resets(module), "__module__", "").startswith("torch.nn.modules.")
+    return of_torch and not any(map(makes_weights, module._forward_pre_hooks.values()))
+
+
 def _resets(module: nn.Module) -> Any:
     return getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
 
@@ -168,3 +242,18 @@ def _reset(module: nn.Module) -> None:
         reset()
     except Exception:  # one that wants arguments is not PyTorch's, nor one that fails: the parameters have their start
         return
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """What the module computes in."""
+    floating = (tensor.dtype for tensor in module.parameters() if tensor.is_floating_point())
+    return next(floating, torch.get_default_dtype())
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """While it is entered, what `torch.compile` has wrapped runs as it was written."""
+    # importing it takes a second, and nothing is compiled without it; while it looks on it cannot be told
+    if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
+        return nullcontext()
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager

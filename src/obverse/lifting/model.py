@@ -14,10 +14,10 @@ from obverse.blocks.conv import Style
 from obverse.chain import Chain
 from obverse.errors import ConfigError, ObverseError
 from obverse.lifting.cutting import run_until
-from obverse.lifting.lifted import Lifted, lift, path_of
+from obverse.lifting.lifted import Lifted, lift, path_of, ready
 from obverse.lifting.make import Make
 from obverse.lifting.skipping import SkipPoint, kept_back
-from obverse.model import Autoencoder, Decoder, as_chain
+from obverse.model import Autoencoder, Decoder, as_chain, check_batch
 from obverse.modules import Around
 from obverse.plan import Plan
 from obverse.rewrite import Skips
@@ -74,6 +74,7 @@ class LiftedAutoencoder(Autoencoder):
         nn.Module.__init__(self)
         shape = as_shape(input_shape)
         self.until = path_of(encoder, until)
+        ready(encoder, shape, in_place=True)
         device, dtype = _place(encoder)
         block = lift(encoder, shape, until=self.until, approximate=approximate)
         if skips is not None:  # which are got hold of by what the module's parts take and give
@@ -127,12 +128,15 @@ class LiftedAutoencoder(Autoencoder):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and code of a batch."""
+        self._compare(x)
         around: Around | None = [] if self.skips else None
         code = self.encode(x, around)
         return self.decoder(code, x.shape[2:], around), code
 
     def encode(self, x: Tensor, around: Around | None = None) -> Tensor:
         """The code of a batch: what the module gives, or the part of it at which it was cut."""
+        if not torch.compiler.is_compiling() and (x.shape[1:] != self.input_shape or not x.is_floating_point()):
+            check_batch(x, self.input_shape)
         if around is None or not self.skips:
             return run_until(self.encoder, self.until, x)
         with kept_back(self.encoder, self.skips) as kept:

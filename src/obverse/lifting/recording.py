@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
-from obverse.errors import ShapeError
-from obverse.lifting.kept import dtype_of
-from obverse.lifting.make import Make
+from obverse.errors import MirrorError, ObverseError, ShapeError
+from obverse.lifting.cutting import not_run
+from obverse.lifting.kept import NOISE
+from obverse.lifting.make import Make, dtype_of, uncompiled
 from obverse.lifting.rules_of_modules import rule_for
-from obverse.shapes import Shape, shape_text
+from obverse.lifting.trying import refusal
+from obverse.shapes import Shape
 
 __all__ = ["BATCH", "RESHAPES", "Call", "Constant", "Recording", "Scope", "Sighting", "Value", "record"]
 
@@ -236,29 +238,35 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
     handles = list(writer.hooks(module))
     module.eval()
     try:
-        with torch.no_grad(), _hurried(writer, module), writer:
+        with torch.no_grad(), uncompiled(), _hurried(writer, module), writer:
             given = module(x)
+        if until:
+            raise not_run(module, until)
     except _Reached as reached:
         given = reached.args[0]
-    except ShapeError:
+    except ObverseError:
         raise
     except Exception as error:
-        raise ShapeError(
-            f"{type(module).__name__} refuses {shape_text(shape)}: {type(error).__name__}: {error}",
-            "Give a shape of one example that the module takes: (C, *spatial), without the batch.",
-        ) from error
+        asked = [(scope.path, scope.module, [value.sizes for value in scope.inputs]) for scope in writer.scopes]
+        raise refusal(make, shape, error, asked) from error
     finally:
         for handle in handles:
             handle.remove()
     values = [writer.known[id(leaf)][1] for leaf in tree_leaves(given) if id(leaf) in writer.known]
     if not values:
         raise ShapeError(
-            f"{type(module).__name__} gives no tensor that depends on its input.",
-            "Cut it where there is one: until='...'.",
+            f"{type(module).__name__} gives no tensor that depends on its input, as far as it could be followed.",
+            "Cut it where there is one, until='...'. What torch.func, NumPy and the like do is not seen.",
         )
     # a list holds features, the deepest at its end; a tuple begins with what matters
     code = values[-1] if isinstance(given, list) else values[0]
     features = [value for value in values if value is not code] if isinstance(given, list) else []
+    dtype = next(tensor for tensor, value in writer.known.values() if value is code).dtype
+    if not dtype.is_floating_point:
+        raise MirrorError(
+            f"{type(module).__name__} gives {dtype}, and the layers of a mirror take real numbers.",
+            "Cut in front of what gives it: until='...'.",
+        )
     return Recording(make, source, code, writer.calls, features, writer.sightings)
 
 
@@ -301,6 +309,7 @@ class _Writer(TorchFunctionMode):
         self.sightings: dict[Value, list[Sighting]] = {}
         self.times: Counter[tuple[str, bool]] = Counter()
         self.numbers = count()
+        self.paths = {path for path, _ in make.module.named_modules()}
         self.parameters = {id(parameter): name for name, parameter in make.module.named_parameters()}
         self.constants = {id(tensor): (tensor, Constant(tuple(tensor.shape), self.parameters.get(id(tensor), ""), name))
                           for name, tensor in make.tensors()}  # fmt: skip
@@ -406,11 +415,21 @@ class _Writer(TorchFunctionMode):
             label += "_"
         return f"{scope.path}.{label}" if scope.path else label
 
+    def _layers_label(self, module: nn.Module, path: str) -> str:
+        """Its path. A layer that learns shares its mirror, too; one that does not has another each time it is used."""
+        time = self.times[path, True]
+        if not time or next(module.parameters(), None) is not None:
+            return path or type(module).__name__
+        label = f"{path}_{time}"
+        while label in self.paths:
+            label += "_"
+        return label
+
     # Modules ---------------------------------------------------------------------------------------------------------
 
     def hooks(self, module: nn.Module) -> Iterator[Any]:
         for path, part in module.named_modules():
-            yield part.register_forward_pre_hook(self._enter(path), with_kwargs=True)
+            yield part.register_forward_pre_hook(self._enter(path), prepend=True, with_kwargs=True)
             yield part.register_forward_hook(self._leave(path), with_kwargs=True)
 
     def _enter(self, path: str) -> Callable[..., None]:
@@ -436,7 +455,10 @@ class _Writer(TorchFunctionMode):
                 self.inside = 0
                 same = isinstance(given, Tensor) and id(given) in self.known
                 if not (same and isinstance(module, nn.Identity)):
-                    call = Call(type(module).__name__, path, scope.args, scope.kwargs, [], tuple(self.scopes), "")
+                    name = type(module).__name__
+                    call = Call(
+                        name, self._layers_label(module, path), scope.args, scope.kwargs, [], tuple(self.scopes), ""
+                    )
                     call.module, call.path, call.source = module, path, _source()
                     call.overwrites = getattr(module, "inplace", False) is True
                     self.write(call, given)
@@ -463,13 +485,9 @@ def _overwrites(func: Any, kwargs: Any) -> bool:
     return name in OVERWRITING or (name[-1:] == "_" and name[-2:] != "__") or bool(kwargs.get("inplace"))
 
 
-WHOLE = {"StochasticDepth", "DropPath", "DropBlock2d"}
-"""Modules that do nothing in evaluation and are not to be lost for that, by the names that libraries give them."""
-
-
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module is one step, whatever happens inside it."""
-    if rule_for(module) is not None or type(module).__name__ in WHOLE or isinstance(module, nn.MultiheadAttention):
+    if rule_for(module) is not None or type(module).__name__ in NOISE or isinstance(module, nn.MultiheadAttention):
         return True
     return type(module).__module__.startswith("torch.nn.modules.") and next(module.children(), None) is None
 
@@ -495,13 +513,13 @@ def plain_name(func: Any) -> str:
     return SAME.get(plain, plain)
 
 
-NOT_THEIRS = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parent}/")
+NOT_THEIRS = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
 
 
 def _source() -> str:
-    """Where in somebody's code this happens: the nearest line that is neither PyTorch's nor ours."""
+    """Where in somebody's code this happens: the nearest line of theirs inside of the module; `""` for none."""
     frame: Any = sys._getframe(2)
-    while frame is not None:
+    while frame is not None and frame.f_code is not record.__code__:
         file = frame.f_code.co_filename
         if not file.startswith(NOT_THEIRS) and "einops" not in file:
             return f"{Path(file).name}:{frame.f_lineno}"

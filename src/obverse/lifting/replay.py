@@ -12,8 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from obverse.block import Block
 from obverse.errors import MirrorError
-from obverse.lifting.kept import dtype_of
-from obverse.lifting.make import Make
+from obverse.lifting.make import Make, dtype_of
 from obverse.lifting.recording import BATCH, Call, Constant, Value, constants_in
 from obverse.modules import room
 from obverse.shapes import Shape

@@ -36,6 +36,7 @@ from obverse.blocks.rearrange import Rearrange
 from obverse.blocks.resampling import PixelShuffle, PixelUnshuffle, Upsample
 from obverse.blocks.reshaping import Flatten, Pad, Unflatten
 from obverse.lifting.kept import Kept
+from obverse.lifting.make import makes_weights
 from obverse.settings import collapsed
 from obverse.shapes import Shape
 
@@ -63,12 +64,19 @@ def rule_for(module: nn.Module) -> tuple[type, Rule] | None:
     return next(((kind, RULES[kind]) for kind in type(module).__mro__ if kind in RULES), None)
 
 
+HARMLESS = {"__init__", "__repr__", "extra_repr", "reset_parameters", "_reset_parameters", "train", "eval"}
+"""Methods that say nothing about what a layer computes."""
+
+
 def is_itself(module: nn.Module, kind: type) -> bool:
-    """Whether a module computes as the type that has the rule does, and nobody looks on or changes its weights."""
+    """Whether a module computes as the type that has the rule does, with the weights that this has."""
+    kinds = type(module).__mro__
+    others = {name for between in kinds[: kinds.index(kind)] for name, held in vars(between).items() if callable(held)}
+    overridden = {name for name in others - HARMLESS if callable(getattr(kind, name, None))}
     return (
-        type(module).forward is kind.forward  # type: ignore[attr-defined]
-        and not module._forward_pre_hooks
-        and not module._forward_hooks
+        not overridden
+        and "forward" not in vars(module)
+        and not any(map(makes_weights, module._forward_pre_hooks.values()))
         and not hasattr(module, "parametrizations")
     )
 
@@ -117,10 +125,15 @@ def linear(m: Any, shape: Shape) -> Block:
 
 
 @rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-def max_pool(m: Any, shape: Shape) -> Block | None:
+def max_pool(m: Any, shape: Shape) -> Block:
     settings: Any = [number(value) for value in (m.kernel_size, _other(m), m.padding, m.dilation)]
     rest: Any = (False, m.ceil_mode)
-    return None if m.return_indices else MaxPool(*settings, *rest)
+    return values_of(m, MaxPool(*settings, *rest), shape)
+
+
+def values_of(m: Any, pool: Block, shape: Shape) -> Block:
+    """A pooling; one that gives places as well is kept, since a block gives one value."""
+    return Kept.of(m, pool.mirror(shape)) if m.return_indices else pool
 
 
 @rule(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
@@ -147,13 +160,13 @@ def adaptive_avg_pool(m: Any, shape: Shape) -> Block:
 
 
 @rule(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
-def adaptive_max_pool(m: Any, shape: Shape) -> Block | None:
-    return None if m.return_indices else AdaptiveMaxPool(number(m.output_size))
+def adaptive_max_pool(m: Any, shape: Shape) -> Block:
+    return values_of(m, AdaptiveMaxPool(number(m.output_size)), shape)
 
 
 @rule(nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
-def fractional_max_pool(m: Any, shape: Shape) -> Block | None:
-    return None if m.return_indices else Kept.of(m, NearestUnpool(tuple(shape[1:])))
+def fractional_max_pool(m: Any, shape: Shape) -> Block:
+    return Kept.of(m, NearestUnpool(tuple(shape[1:])))
 
 
 @rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -57,7 +57,7 @@ def skip_points(recording: Recording, placed: Sequence[Placed], skips: Skips) ->
     """
     if skips is None:
         return ()
-    if isinstance(skips, str):
+    if isinstance(skips, (str, bool)):
         if skips not in ("concat", "add"):
             raise ShapeError(
                 f"skips={skips!r} is neither 'concat' nor 'add'.",

@@ -114,7 +114,7 @@ class Recorded(Block):
     repair: str = ""
 
     def output_shape(self, shape: Shape) -> Shape:
-        if shape != self.before:
+        if shape != self.before and self.turned is not None:
             raise self.refuse(shape, "it was recorded at another shape.")
         return self.after
 

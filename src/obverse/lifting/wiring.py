@@ -89,7 +89,8 @@ def placed_steps(recording: Recording, approximate: bool) -> list[Placed]:
         elif approximate and (scope := _shell(call, users, recording.code, any_shape=True)) is not None:
             whole.update(dict.fromkeys(scope.calls, _passed_by(scope, users, recording.code)))
         else:
-            steps[call] = _without_rule(call)
+            helps = not approximate and call.name in APPROXIMATE
+            steps[call] = _without_rule(call, recording.make.place, helps)
 
 
 def _as_a_whole(
@@ -339,8 +340,10 @@ def _approximately(call: Call) -> Step | None:
     return None if step is None else for_each(step)
 
 
-def _without_rule(call: Call) -> Step:
-    recorded = Recorded(call.name, call.inputs[0].shape, call.outputs[0].shape, None, *complaint(call))
+def _without_rule(call: Call, place: str, approximately: bool) -> Step:
+    recorded = Recorded(
+        call.name, call.inputs[0].shape, call.outputs[0].shape, None, *complaint(call, place, approximately)
+    )
     return Step(recorded, uses=(0,))
 
 

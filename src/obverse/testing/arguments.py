@@ -66,9 +66,8 @@ def _asked(value: Any) -> Drawn:
 @st.composite
 def _made(draw: Any, cls: type[Block], arguments: Mapping[str, Drawn]) -> Block:
     drawn = {name: draw(strategy) for name, strategy in arguments.items()}
-    variadic = [field.name for field in fields(cls) if field.metadata.get("variadic")]  # type: ignore[arg-type]
     try:
-        return cls(*(value for name in variadic for value in drawn.pop(name)), **drawn)
+        return cls(**drawn)
     except (ObverseError, ValueError):  # its own business: arguments that do not go together
         return draw(st.nothing())  # type: ignore[no-any-return]
 

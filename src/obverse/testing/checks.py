@@ -35,7 +35,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from typing import Any
 
@@ -82,6 +82,7 @@ __all__ = [
     "check_pickle",
     "check_promise",
     "check_refusals",
+    "check_replace",
     "check_repr",
     "check_sight",
     "check_state_dict",
@@ -321,13 +322,15 @@ def check_mirror(block: Block, shape: Shape) -> None:
 
 
 @_check(
-    "Mirrored twice, it maps the same two shapes again.",
-    "Let the mirror's own mirror(output_shape(shape)) take shape to output_shape(shape), as the block does.",
+    "Mirrored twice, it maps the same two shapes again; where it is linear, with as much to learn.",
+    "Let the mirror's own mirror(output_shape(shape)) take shape to output_shape(shape), with the groups and the bias.",
 )
 def check_mirrored_twice(block: Block, shape: Shape) -> None:
-    """The mirror of the mirror stands in for the block."""
+    """The mirror of the mirror stands in for the block; where that is linear, it learns as much."""
     after = block.output_shape(shape)
     twice = _back(_back(block, shape), after)
+    if block.adjoint:
+        _agree(twice.parameters(shape), block.parameters(shape), f"how many numbers {_said(twice)} learns")
     _agree(twice.output_shape(shape), after, f"what {_said(twice)} gives for {shape_text(shape)}")
     around = handed_round(twice, shape, _run)
     _agree(run(twice.build(shape), shape, around), (2, *after), f"what the module of {_said(twice)} gives")
@@ -629,6 +632,15 @@ def check_repr(block: Block, shape: Shape) -> None:
         raise _Broken(f"{source} cannot be pasted: {type(error).__name__}: {error}") from error
     _holds(twin == block, f"{source}, pasted, makes another block.")
     _agree(repr(twin), source, "the repr of what its repr makes")
+
+
+@_check(
+    "Its arguments can be replaced, each by its name.",
+    "Keep arguments in a form that the constructor takes by their names; what is written one by one is variadic().",
+)
+def check_replace(block: Block, shape: Shape) -> None:
+    """`dataclasses.replace(block) == block`, and `copy.replace` likewise."""
+    _agree(replace(block), block, "what dataclasses.replace makes of it, with nothing replaced,")  # type: ignore[type-var]
 
 
 def _within(value: Any) -> list[Any]:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hypothesis import strategies as st
 
 from obverse.arithmetic import pool_output_size
-from obverse.block import Block
+from obverse.block import Block, takes
 from obverse.blocks.branching import Parallel, Residual
 from obverse.blocks.conv import Conv, ConvTranspose, ResizeConv, SubpixelConv
 from obverse.blocks.dense import Linear
@@ -661,17 +661,9 @@ def _with_extra(draw: Any, shape: Shape, names: tuple[str, ...], extra: tuple[An
     if draw(_UNLESS) or not names:
         one = draw(st.sampled_from(extra))
         block: Block = draw(one if isinstance(one, st.SearchStrategy) else blocks_of(one))
-        if _takes(block, shape):
+        if takes(block, shape):
             return block
     return draw(_blocks(shape, names) if names else st.nothing())  # type: ignore[no-any-return]
-
-
-def _takes(block: Block, shape: Shape) -> bool:
-    try:
-        block.output_shape(shape)
-    except ShapeError:
-        return False
-    return True
 
 
 @lru_cache

@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from obverse.block import Block
 from obverse.errors import ObverseError, ShapeError
+from obverse.ranges import range_of
 from obverse.shapes import shape_text
 from obverse.training.images import Images
 
@@ -43,7 +45,7 @@ def fitting_images(model: nn.Module, data: Tensor | Images, name: str, device: t
         device: where the images are kept.
 
     Raises:
-        ShapeError: the images lack an axis, have other channels, or have values that the model's Sigmoid cannot give.
+        ShapeError: the images lack an axis, have other channels, or have values that the model's output cannot give.
     """
     images = data if isinstance(data, Images) else Images(data)
     planned = _planned_shape(model)
@@ -137,17 +139,25 @@ def _axes_repair(given: tuple[int, ...], planned: tuple[int, ...]) -> str:
 
 
 def _check_range(pixels: Tensor, model: nn.Module, name: str) -> None:
-    """Refuse targets that a Sigmoid never reaches: the loss would fall, and every picture would be white."""
-    if pixels.dtype == torch.uint8 or not _ends_with_sigmoid(model):
+    """Refuse targets that the output never reaches: the loss would fall, and every picture would be white."""
+    output, reach = _reach(model)
+    if pixels.dtype == torch.uint8 or reach is None:
         return
-    low, high = pixels.min().item(), pixels.max().item()
-    if low >= 0 and high <= 1:
+    least, most = pixels.min().item(), pixels.max().item()
+    if least >= reach[0] and most <= reach[1]:
         return
-    whole = low >= 0 and high <= 255
-    repair = "Give uint8, or floats divided by 255." if whole else "Scale them to 0..1, or leave the Sigmoid out."
-    raise ShapeError(f"{name} has values from {low:g} to {high:g}; the model's Sigmoid gives 0..1.", repair)
+    whole = least >= 0 and most <= 255 and reach in ((0, 1), (-1, 1))
+    scaled = f"Scale them to {reach[0]:g}..{reach[1]:g}, or leave" if math.isfinite(reach[1] - reach[0]) else "Leave"
+    repair = "Give uint8, or floats divided by 255." if whole else f"{scaled} the {output} out."
+    raise ShapeError(
+        f"{name} has values from {least:g} to {most:g}; the model's {output} gives {reach[0]:g}..{reach[1]:g}.", repair
+    )
 
 
-def _ends_with_sigmoid(model: nn.Module) -> bool:
+def _reach(model: nn.Module) -> tuple[str, tuple[float, float] | None]:
+    """What a model ends with, and which numbers that gives: the output of one of obverse's, or a Sigmoid at the end."""
+    output = getattr(getattr(model, "decoder", None), "output", None)
+    if isinstance(output, Block):
+        return repr(output).removesuffix("()"), range_of(output)
     leaves = [module for module in model.modules() if not any(module.children())]
-    return bool(leaves) and isinstance(leaves[-1], nn.Sigmoid)
+    return "Sigmoid", (0, 1) if leaves and isinstance(leaves[-1], nn.Sigmoid) else None

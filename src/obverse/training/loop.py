@@ -62,7 +62,8 @@ def train(
 
     Args:
         model: `model(images)` gives the reconstruction, or a tuple that begins with it, as `obverse.Autoencoder` does.
-            It is trained in place, on the accelerator's device, and left there in evaluation mode.
+            It is trained in place, on the accelerator's device, and left in evaluation mode on the device that it
+            came from.
         data: N×C×*spatial, uint8 or floats; it is held on the device whole, see `Images`.
         epochs: how often every image is seen.
         learning_rate: of the optimizer; the default is Adam's own.
@@ -80,7 +81,7 @@ def train(
         The `History`, with the same losses in every process.
 
     Raises:
-        ShapeError: the images do not fit the model, or their values do not fit its Sigmoid.
+        ShapeError: the images do not fit the model, or their values do not fit its output.
         ObverseError: the loss is no longer finite, or a setting makes no sense.
     """
     check_settings(epochs, learning_rate, batch_size)
@@ -89,6 +90,7 @@ def train(
     images = fitting_images(model, data, "data", accelerator.device)
     others = None if held_out is None else fitting_images(model, held_out, "held_out", accelerator.device)
     weights = weights_to_train(model)
+    home = weights[0].device
     module, stepper = accelerator.prepare(_LossOf(model, loss), optimizer(weights, lr=learning_rate))
     process, processes = _place(accelerator)
     steps = images.batches(batch_size, processes)
@@ -115,7 +117,7 @@ def train(
                 reporter.epoch(epoch)
         except KeyboardInterrupt:  # the second Ctrl-C
             ctrl_c.pressed = True
-    model.eval()
+    model.eval().to(home)
     return History(tuple(done), interrupted=ctrl_c.pressed)
 
 
@@ -147,7 +149,7 @@ def evaluate(
         The mean loss of an image.
 
     Raises:
-        ShapeError: the images do not fit the model, or their values do not fit its Sigmoid.
+        ShapeError: the images do not fit the model, or their values do not fit its output.
     """
     device = next((parameter.device for parameter in model.parameters()), None)
     images = fitting_images(model, data, "data", device)
