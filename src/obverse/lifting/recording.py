@@ -261,6 +261,8 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
     # a list holds features, the deepest at its end; a tuple begins with what matters
     code = values[-1] if isinstance(given, list) else values[0]
     features = [value for value in values if value is not code] if isinstance(given, list) else []
+    if code.parts > 1:  # folded into the batch, and nobody takes the parts of an example together again
+        code.in_order = False
     dtype = next(tensor for tensor, value in writer.known.values() if value is code).dtype
     if not dtype.is_floating_point:
         raise MirrorError(
