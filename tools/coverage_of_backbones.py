@@ -210,7 +210,8 @@ itself refuses a size. The last columns count the steps of a network by how they
 
 - **exact**: a counterpart of adjoint shape (a transposed convolution, a sum for a copy, the inverse of a permutation);
 - **kept**: a step that keeps its shape, as it is (a norm, an activation);
-- **whole**: a module that keeps its shape and whose inside has no transpose, as it is (squeeze-excitation, attention);
+- **whole**: a module that keeps its shape and whose inside has no transpose, as it is (squeeze-excitation, attention),
+  or what lies between two values of the same shape where no module does;
 - **approximate**: the main path alone (attention that changes its shape); only with `approximate=True`.
 
 """
