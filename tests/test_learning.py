@@ -151,6 +151,13 @@ def test_the_image_is_drawn_at_full_size_from_many_channels(first, channels):
     assert decoder.nodes[-1].block == ConvTranspose(3, 3, padding=1)
 
 
+def test_a_first_convolution_that_is_used_again_keeps_its_channels():
+    convolution = nn.Conv2d(3, 3, 3, padding=1)
+    model = Autoencoder(nn.Sequential(convolution, nn.ReLU(), convolution), (3, 9, 9))
+    assert model.decoder.encoder_block.blocks[0].image == ""
+    assert model(torch.rand(2, 3, 9, 9))[0].shape == (2, 3, 9, 9)
+
+
 def test_an_image_that_is_not_seen_by_a_convolution_is_drawn_as_it_was():
     assert list(blocks_of(Chain(Flatten(), Linear(8)), (1, 6, 6))) == ["0", "1"]
 
