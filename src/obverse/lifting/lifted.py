@@ -35,6 +35,7 @@ from obverse.sight import Sight
 
 __all__ = ["Lifted", "lift", "path_of", "ready"]
 
+
 @dataclass(frozen=True, repr=False)
 class Lifted(Drawn):
     """A module that is no plain sequence of layers, as a graph of blocks.
