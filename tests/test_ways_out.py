@@ -7,7 +7,7 @@ import logging
 import warnings
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
-from itertools import count, product
+from itertools import count, pairwise, product
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ from obverse import (
     Unflatten,
     Upsample,
 )
-from obverse.exporting import _dimensions, _program, export, free_sizes
+from obverse.exporting import _attempts, _dimensions, _program, export, free_sizes
 from obverse.testing.strategies import chains, graphs
 
 MOST = {1: 16, 2: 14, 3: 8}
@@ -139,7 +139,6 @@ def at_least(size, ranges):
 @example((Parallel(AdaptiveAvgPool(None), Chain(Conv(1, 1), AdaptiveAvgPool((3,))), fan=(1, 2), join="concat"), (3, 3)))
 @example((Chain(Flatten(-2, 3), CIRCULAR, AvgPool(2, ceil_mode=True)), (4, 9, 12)))
 @example((Chain(Conv(4, 2, 3, "same", 3, padding_mode="reflect"), Pad((0, -1)), Conv(4, 2, 3, "same")), (2, 8, 8)))
-@example((Chain(Linear(4), Conv(4, 1, 3, "same"), Conv(4, 2, stride=4, upsampling="resize")), (1, 6, 7, 6)))
 @example((Chain(Conv(1, 1, stride=3, padding=1), Unflatten(-1, (-1, 3, 2)), AvgPool((1, 1, 2), (2, 4, 3))), (2, 15)))
 def test_an_exported_program_gives_eager_numbers_or_the_plan_had_said_that_it_cannot(drawn):
     model = model_of(drawn)
@@ -185,6 +184,19 @@ def test_every_combination_of_settings_is_exported_with_more_axes(block, rank):
     assume(getattr(block, "mode", "") != "linear")  # which is of one dimension
     model = model_of((block, (2, 12, 11, 10)[: rank + 1]))
     check(_program(model).module(), model, steps=(5, 6))
+
+
+@few(10)
+@given(encoders())
+@example((Chain(Linear(4), Conv(4, 1, 3, "same"), Conv(4, 2, stride=4, upsampling="resize")), (1, 6, 7, 6)))
+def test_each_attempt_to_trace_asks_for_no_more_than_the_one_before_it(drawn):
+    model = model_of(drawn)
+    tried = [(least, sizes) for least, sizes, _ in _attempts(model, free_sizes(model))]
+    for (least, before), (later, after) in pairwise(tried):
+        assert least <= later
+        assert all(
+            one is two or (one[0] <= two[0] and one[1] == two[1]) for one, two in zip(before, after, strict=True)
+        )
 
 
 @given(smallest=st.integers(1, 9_000), step=st.integers(1, 64), planned=st.integers(1, 16_000))
