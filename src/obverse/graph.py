@@ -250,6 +250,9 @@ class Graph(Block):
         object.__setattr__(self, "sink", nodes[-1].gives[0] if sink is None and nodes else sink)
         _check_wires(self)
 
+    def _brief(self) -> str:
+        return f"Graph of {len(self.nodes)} nodes"
+
     def graph(self, shape: Shape) -> Graph:
         """The graph itself: `Residual` and `Parallel` draw theirs here."""
         return self

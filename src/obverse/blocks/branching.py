@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from obverse.arithmetic import differ, whole
-from obverse.block import Block, Limit, passing, variadic
+from obverse.block import Block, Limit, brief, passing, variadic
 from obverse.blocks.conv import Conv
 from obverse.blocks.pointwise import Identity
 from obverse.blocks.resampling import Upsample
@@ -32,7 +32,13 @@ __all__ = ["Drawn", "Parallel", "Residual"]
 
 
 class Drawn(Block):
-    """A block that stands on a graph, which it draws for a shape."""
+    """A block that stands on a graph, which it draws for a shape.
+
+    Attributes:
+        opens: a plan has a row for what is in the graph, since nobody can read it off the block.
+    """
+
+    opens: ClassVar[bool] = True
 
     def graph(self, shape: Shape) -> Graph:
         """The graph that does the work."""
@@ -102,6 +108,8 @@ class Parallel(Drawn):
         MirrorError: for a gated branch that changes its shape; gate behind it instead.
     """
 
+    opens = False
+
     branches: tuple[Block, ...] = variadic()
     fan: Literal["copy"] | tuple[int, ...] = "copy"
     join: Literal["add", "concat", "multiply"] = "add"
@@ -150,8 +158,8 @@ class Parallel(Drawn):
         main, *gates = self.branches
         if self.fan != "copy" or (len(after) != len(shape) or any(map(differ, after, shape))):
             raise MirrorError(
-                f"{self!r} gates a branch that takes {shape_text(shape)} to {shape_text(after)}, so that its mirror "
-                "would need gates of another shape.",
+                f"{brief(self)} gates a branch that takes {shape_text(shape)} to {shape_text(after)}, so that its "
+                "mirror would need gates of another shape.",
                 f"Gate behind it: Chain({main!r}, Parallel(Identity(), ..., join='multiply')).",
             )
         return Parallel(main.mirror(shape), *gates, join="multiply")
@@ -213,6 +221,8 @@ which no 1×1 convolution gives at every size.
     Raises:
         ShapeError: where body and shortcut cannot be added, with a shortcut to paste.
     """
+
+    opens = False
 
     body: Block
     shortcut: Block | None = None
