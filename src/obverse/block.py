@@ -262,7 +262,7 @@ def brief(value: Any) -> str:
     >>> from obverse import Chain, Conv, Residual
     >>> graph = Residual(Conv(8, 3, padding=1)).graph((8, 9, 9))
     >>> brief(Chain(Conv(8, 3), graph)), len(repr(graph))
-    ('Chain(Conv(8, 3), Graph of 4 nodes)', 241)
+    ('Chain(Conv(8, 3), Graph of 4 nodes)', 282)
 
     Args:
         value: a block, or an argument of one.

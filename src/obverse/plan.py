@@ -259,12 +259,12 @@ class Plan:
         >>> names = [(f"{at}.{name}", block) for at in ("low", "high") for name, block in stage]
         >>> graph = Graph(*[Node(name, block, (at,), (at + 1,)) for at, (name, block) in enumerate(names)])
         >>> print(Chain(graph).plan((3, 28, 28)).table(depth=1))
-                block             shape out  parameters  multiply-adds  sees
-                                    3×28×28
-        0       Graph of 4 nodes
-          low   2 steps             8×28×28         224        169,344   3×3
-          high  2 steps             8×28×28         584        451,584   5×5
-                3×28×28 → 8×28×28  1 to 2.7         808        620,928
+           block              shape out  parameters  multiply-adds  sees
+                                3×28×28
+        0  Graph of 4 nodes
+          low   2 steps         8×28×28         224        169,344   3×3
+          high  2 steps         8×28×28         584        451,584   5×5
+           3×28×28 → 8×28×28   1 to 2.7         808        620,928
 
         Args:
             depth: how many parts of a name tell steps apart: with 1, `layer2.0.conv1` stands under `layer2`. `"all"`
@@ -337,8 +337,8 @@ class _Part(NamedTuple):
 
     name: str
     step: Step | None
-    text: str
     parameters: int
+    text: str = ""
 
 
 def _inside(link: Step, seen: tuple[Seen, ...] | None, borrowed: frozenset[str]) -> Iterator[_Part]:
@@ -366,9 +366,9 @@ def _inside(link: Step, seen: tuple[Seen, ...] | None, borrowed: frozenset[str])
         sight = composed(seen, sights[gives[0]], after[1:]) if sights else None
         either: Any = inner
         step = Step(f"{link.place}.{name}", either, before, after, own, cost, sight, link.seen_from)
-        parts.append(_Part(name, step, brief(inner), own))
+        parts.append(_Part(name, step, own))
     for name, (text, number) in beside.items():
-        parts.insert(_end_of(name, parts), _Part(name, None, text, number))
+        parts.insert(_end_of(name, parts), _Part(name, None, number, text))
     yield from parts
 
 
@@ -496,12 +496,11 @@ def _grouped(place: str, parts: tuple[_Part, ...], depth: int) -> list[Line]:
 
 def _line(place: str, path: str, parts: list[_Part]) -> Line:
     steps = tuple([part.step for part in parts if part.step is not None])
-    name, text = (parts[0].name, parts[0].text) if len(parts) == 1 else (path, _number(len(steps)))
+    name, text = path, f"{len(steps)} step{'s' * (len(steps) != 1)}"
+    if len(parts) == 1:
+        ((name, step, _, text),) = parts
+        text = text or brief(step.block)
     return Line(f"{place}.{name}", text, steps, sum([part.parameters for part in parts]))
-
-
-def _number(steps: int) -> str:
-    return "not run" if not steps else f"{steps} step{'s' * (steps > 1)}"
 
 
 def _row(line: Line) -> dict[str, Any]:
@@ -551,8 +550,9 @@ LEAST = 13
 
 def _table(rows: list[tuple[str, ...]], width: int) -> Iterator[str]:
     others = [max(len(row[column]) for row in rows) for column in (2, 3, 4, 5)]
-    free = max(width - sum(others) - 2 * len(others), LEAST + 6)
-    begun = [f"{place}  {row[1]}" for place, row in zip(_places(rows, free - LEAST - 2), rows, strict=True)]
+    free = max(width - sum(others) - 2 * len(others), LEAST)
+    places = _places(rows, max(free - LEAST - 2, LEAST))
+    begun = [f"{place}  {row[1]}" for place, row in zip(places, rows, strict=True)]
     room = min(free, max([len(text) for text, row in zip(begun, rows, strict=True) if any(row[2:])]))
     for text, row in zip(begun, rows, strict=True):
         if any(row[2:]):
