@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from statistics import mean, median
 
 import pytest
 import torch
@@ -258,6 +259,41 @@ def test_a_branch_that_ends_in_a_norm_starts_at_nothing():
     start(module)
     zeroed = [bool((m.weight == 0).all()) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     assert zeroed == [True, False, True]  # of two branches that end so, one goes on
+
+
+# The study -----------------------------------------------------------------------------------------------------------
+
+RUNS = learn.known(learn.RESULTS)
+
+
+def share(family, kind, mode="eval"):
+    return mean(run[mode] for run in RUNS if (run["family"], run["kind"]) == (family, kind))
+
+
+def test_the_table_of_the_page_is_that_of_the_runs():
+    assert learn.table(RUNS) in learn.PAGE.read_text()
+    runs = {(run["family"], run["kind"], run["seed"]) for run in RUNS if run["steps"] == 300}
+    assert runs == {(family, kind, seed) for family in learn.FAMILIES for kind in learn.KINDS for seed in range(3)}
+    assert len(RUNS) == len(runs)
+
+
+def test_every_family_learns_with_one_set_of_defaults():
+    shares = {family: share(family, "mirror") for family in learn.FAMILIES}
+    assert min(shares.values()) > 0.95
+    assert median(shares.values()) > 0.98
+    ratios = [(1 - shares[family]) / (1 - share(family, "generic")) for family in learn.FAMILIES]
+    assert max(ratios) < 2
+    assert median(ratios) < 1
+    gaps = [abs(share(family, "mirror") - share(family, "mirror", "train")) for family in learn.FAMILIES]
+    assert max(gaps) < 1e-3
+
+
+@pytest.mark.parametrize("family", list(learn.FAMILIES))
+def test_the_decoders_of_the_runs_are_those_of_today(family):
+    make, until = learn.FAMILIES[family]
+    decoder = Autoencoder(make(), learn.SHAPE, until=until, approximate=True).decoder
+    parameters = {run["parameters"] for run in RUNS if (run["family"], run["kind"]) == (family, "mirror")}
+    assert parameters == {sum(weight.numel() for weight in decoder.parameters())}
 
 
 # And so they learn ----------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def learnable(block: Block, shape: Shape) -> Learnable:
     4. A convolution followed by an activation gets a norm in between: mirrors that are deep and have none leave most
        of their weights without a gradient.
     5. The image is drawn at full size, from twice as many channels as the encoder's first convolution gives.
-    6. Around every stage, which is all between one size and the next, leads a short way: values are
+    6. Around every stage, which is all between one jump in size and the next, leads a short way: values are
        resized, and mixed by a 1×1 convolution. In a mirror of fifty layers the gradient then has five to go through.
 
     Args:
@@ -281,23 +281,33 @@ def _widened(graph: Graph, image: str) -> Graph:
 
 
 def _ways(block: Learnable, shape: Shape) -> Iterator[Way]:
-    """A way around every stage: from the last node that has one size to the last that has the next.
+    """A way around every stage: from the last node in front of one jump in size to the last in front of the next.
 
     Which axes are sizes is seen by doubling them; an encoder that refuses that is left alone.
     """
+    doubled = (shape[0], *[2 * size for size in shape[1:]])
     try:
-        graph, large = block.graph(shape), block.graph((shape[0], *[2 * size for size in shape[1:]]))
-        before, after = graph.wires(shape), large.wires((shape[0], *[2 * size for size in shape[1:]]))
+        graph, large = block.graph(shape), block.graph(doubled)
+        before, after = graph.wires(shape), large.wires(doubled)
     except ShapeError:
         return
-    places = _places(large)
-    ends: dict[Shape, tuple[str, int]] = {}
+    there = _places(large)
+    ends: list[tuple[str, int, Shape]] = []
     for name, wire in _places(graph).items():
-        if name in places and (axis := _channels(before[wire], after[places[name]], len(shape))) is not None:
-            size = after[places[name]]
-            ends[(*size[:axis], *size[axis + 1 :])] = (name, axis)
-    for (begin, one), (end, other) in pairwise(ends.values()):
-        yield Way(begin, end, (one > 0, other > 0))
+        if name in there and (axis := _channels(before[wire], after[there[name]], len(shape))) is not None:
+            shape_there = after[there[name]]
+            sizes = (*shape_there[:axis], *shape_there[axis + 1 :])
+            if ends and not _jumps(ends[-1][2], sizes):
+                ends.pop()
+            ends.append((name, axis, sizes))
+    for (begin, one, larger), (end, other, smaller) in pairwise(ends):
+        if all(size <= cells for size, cells in zip(smaller, larger, strict=True)):
+            yield Way(begin, end, (one > 0, other > 0))
+
+
+def _jumps(before: Shape, after: Shape) -> bool:
+    """Whether a size falls by a third or more, as by a stride, and not as by the border of a convolution."""
+    return any(3 * size <= 2 * cells for cells, size in zip(before, after, strict=True))
 
 
 def _places(graph: Graph) -> dict[str, int]:

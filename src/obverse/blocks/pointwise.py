@@ -574,6 +574,11 @@ class Pointwise(Block):
             if not isinstance(value, (int, float, str)) or isinstance(value, bool):
                 raise ShapeError(f"{argument}={value!r} is no plain value.", "Give a number.", where="Pointwise")
 
+    @property
+    def idle(self) -> bool:  # type: ignore[override]
+        """Dropout of another kind does nothing in evaluation, either."""
+        return "Dropout" in self.name
+
     @staticmethod
     def names() -> tuple[str, ...]:
         """The layers that can be named.
