@@ -136,6 +136,7 @@ class Block:
         around: how its module uses what goes round the code: it `"gives"` (an encoder's part), `"takes"` (its
             mirror's part), or neither. Such a module has `forward(x, around=None)`, a list to append to or to pop from.
         adjoint: the block is linear apart from its bias, and its mirror with the same weights is its transpose.
+        opens: nobody can read off the block what is in it, so a plan shows that: `graph(shape)`, a method that it has.
         flags: names of the arguments that are true or false; read from the annotations.
     """
 
@@ -143,6 +144,7 @@ class Block:
     idle: bool = False
     adjoint: bool = False
     around: Literal["", "gives", "takes"] = ""
+    opens: ClassVar[bool] = False
     flags: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -240,6 +240,8 @@ class Graph(Block):
         ShapeError: for wires that are given or taken twice, or never; and where a node refuses its shapes.
     """
 
+    opens = True
+
     nodes: tuple[Node, ...] = variadic()
     source: int = 0
     sink: int = -1

@@ -15,9 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from obverse.arithmetic import whole
 from obverse.block import Block, brief
-from obverse.blocks.branching import Drawn
 from obverse.chain import Chain
-from obverse.graph import Copy, Graph, Split
 from obverse.shapes import Shape, shape_text
 from obverse.sight import ITSELF, Seen, composed, halved, through_all
 from obverse.symbols import formula_text, is_symbolic, plain
@@ -349,9 +347,12 @@ def _inside(link: Step, seen: tuple[Seen, ...] | None, borrowed: frozenset[str])
         seen: what the cells that go into it see.
         borrowed: names of parameters that are another's.
     """
-    block, shape = link.block, link.input_shape
-    if not isinstance(block, Graph) and not (isinstance(block, Drawn) and block.opens):
+    block: Any = link.block
+    shape = link.input_shape
+    if not block.opens:
         return
+    from obverse.graph import Copy, Split  # there by now, and a chain's plan needs none
+
     graph = block.graph(shape)
     wires, sights = graph.wires(shape), _sights(graph, shape)
     names = {node.name for node in graph.nodes}
@@ -372,7 +373,7 @@ def _inside(link: Step, seen: tuple[Seen, ...] | None, borrowed: frozenset[str])
     yield from parts
 
 
-def _sights(graph: Graph, shape: Shape) -> Any:
+def _sights(graph: Any, shape: Shape) -> Any:
     try:
         return graph.sights(shape)
     except TypeError:  # windows that depend on a size of which only the letter is known
@@ -498,8 +499,7 @@ def _line(place: str, path: str, parts: list[_Part]) -> Line:
     steps = tuple([part.step for part in parts if part.step is not None])
     name, text = path, f"{len(steps)} step{'s' * (len(steps) != 1)}"
     if len(parts) == 1:
-        ((name, step, _, text),) = parts
-        text = text or brief(step.block)
+        name, text = parts[0].name, parts[0].text or brief(steps[0].block)
     return Line(f"{place}.{name}", text, steps, sum([part.parameters for part in parts]))
 
 

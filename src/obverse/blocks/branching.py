@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from obverse.arithmetic import differ, whole
 from obverse.block import Block, Limit, brief, passing, variadic
@@ -32,13 +32,9 @@ __all__ = ["Drawn", "Parallel", "Residual"]
 
 
 class Drawn(Block):
-    """A block that stands on a graph, which it draws for a shape.
+    """A block that stands on a graph, which it draws for a shape."""
 
-    Attributes:
-        opens: a plan has a row for what is in the graph, since nobody can read it off the block.
-    """
-
-    opens: ClassVar[bool] = True
+    opens = True
 
     def graph(self, shape: Shape) -> Graph:
         """The graph that does the work."""
