@@ -10,7 +10,19 @@ import torch
 from hypothesis import example, given
 from torch import nn
 
-from obverse import Autoencoder, Chain, Conv, MaxPool, Parallel, ReLU, Residual, ShapeError, lift, mirror
+from obverse import (
+    AdaptiveAvgPool,
+    Autoencoder,
+    Chain,
+    Conv,
+    MaxPool,
+    Parallel,
+    ReLU,
+    Residual,
+    ShapeError,
+    lift,
+    mirror,
+)
 from obverse.graph import Copy, Graph, Node, Product, Sum
 from obverse.plan import Plan, lines
 from obverse.testing.strategies import chains_with_shapes
@@ -103,6 +115,31 @@ def test_what_is_not_run_and_what_a_module_keeps_for_itself_have_rows():
     assert (vit["0.0.class_token"]["block"], vit["0.0.class_token"]["parameters"]) == ("a parameter", 768)
     assert vit["0.0.encoder.pos_embedding"]["parameters"] == 17 * 768
     assert vit["0.0.class_token"]["output_shape"] is None
+    places = list(vit)
+    assert places.index("0.0.encoder.pos_embedding") == places.index("0.0.encoder.ln") + 1
+
+
+def test_parameters_belong_to_the_nearest_node():
+    nodes = [Node("a", Conv(4, 3, bias=False), (0,), (1,)), Node("a.b", Conv(4, 1, bias=False), (1,), (2,))]
+    graph = Graph(*nodes)
+    assert [row["parameters"] for row in Chain(graph).plan((1, 9)).rows("all")] == [12, 16]
+    assert {name: weight.numel() for name, weight in graph.build((1, 9)).named_parameters()} == {
+        "a.weight": 12,
+        "a.b.weight": 16,
+    }
+
+
+def test_a_row_of_several_steps_leads_from_what_the_first_takes_to_what_the_last_gives():
+    chain = Chain(Chain(Conv(4, 3, stride=2), ReLU(), Conv(8, 3)), Chain(MaxPool(2), Conv(16, 3)))
+    plan = Chain(in_a_line(chain)).plan((1, 64, 64))
+    first, second = plan.rows(1)
+    assert (first["block"], second["block"]) == ("3 steps", "2 steps")
+    assert (first["input_shape"], first["output_shape"]) == ([1, 64, 64], [8, 29, 29])
+    assert (second["input_shape"], second["output_shape"]) == ([8, 29, 29], [16, 12, 12])
+    assert first["activations"] == 2 * 4 * 31 * 31 + 8 * 29 * 29
+    *_, one, other, _ = plan.cells(1)
+    assert one == ("0.0", "3 steps", "8×29×29", "336", f"{4 * 9 * 31**2 + 8 * 36 * 29**2:,}", "7×7")
+    assert (other[2], other[5]) == ("16×12×12", "17×17")
 
 
 @given(chains_with_shapes())
@@ -173,6 +210,7 @@ def test_places_in_markdown_and_html_are_whole():
 
 def test_a_wide_table_shows_more_of_each_block():
     plan = plan_of("resnet18")
+    assert "….encoder_layer_0  11 steps  " in plan_of("vit_b_16").table(3)
     assert "Conv(64, 7, stride=2, padding=3, bias=False)" in plan.table("all", width=120)
     assert "layer4.0.downsample.0" in plan.table("all", width=120)
     assert "Conv(64, 7, stride=2, padding=3, bias=False)" not in plan.table("all")
@@ -180,10 +218,13 @@ def test_a_wide_table_shows_more_of_each_block():
 
 def test_formulas_are_opened_as_numbers_are():
     pytest.importorskip("sympy")
-    graph = in_a_line(Chain(Conv(4, 3, stride=2, padding=1), ReLU()))
-    table = Chain(graph).plan((1, "H", "W")).table().splitlines()
-    assert [line.split()[0] for line in table[2:]] == ["0", "0", "1"]
+    chain = Chain(Conv(4, 3, stride=2, padding=1), ReLU(), MaxPool(3, stride=2), AdaptiveAvgPool((5, None)), Conv(1, 3))
+    flat, opened = chain.plan((1, "H", "W")), Chain(in_a_line(chain)).plan((1, "H", "W"))
+    table = opened.table().splitlines()
+    assert [line.split()[0] for line in table[2:] if not line.startswith("    ")] == ["0", "0", "1", "2", "3", "4"]
     assert table[3].endswith("4 × (H + 1)//2 × (W + 1)//2")
+    for one, other in zip(flat.rows(), opened.rows("all"), strict=True):
+        assert one | {"place": ""} == other | {"place": ""}
 
 
 def test_notes_that_say_the_same_are_one_with_all_places():
@@ -205,6 +246,8 @@ def test_an_error_names_a_graph_by_its_size_and_its_repr_pastes_back():
     assert "Graph of 40 nodes" in str(refused.value)
     assert "Node(" not in str(refused.value)
     assert len(str(refused.value)) < 500
+    assert chain.plan((1, 99, 99)).rows()[1]["block"] == repr(graph)
+    assert chain.plan((1, 99, 99)).cells(0)[3][:2] == ("1", "Graph of 40 nodes")
     assert eval(repr(chain), {"Chain": Chain, "Graph": Graph, "Node": Node, "Conv": Conv, "ReLU": ReLU}) == chain
 
 

@@ -355,6 +355,7 @@ def _inside(link: Step, seen: tuple[Seen, ...] | None, borrowed: frozenset[str])
 
     graph = block.graph(shape)
     wires, sights = graph.wires(shape), _sights(graph, shape)
+    lettered = any(map(is_symbolic, shape))
     names = {node.name for node in graph.nodes}
     owned, beside = _owned(names, link, borrowed)
     parts: list[_Part] = []
@@ -365,6 +366,8 @@ def _inside(link: Step, seen: tuple[Seen, ...] | None, borrowed: frozenset[str])
         cost = inner.multiply_adds(before) if isinstance(inner, Block) else 0
         own = owned.pop(name, 0)  # a module that is used again is counted where it is used first
         sight = composed(seen, sights[gives[0]], after[1:]) if sights else None
+        if lettered:
+            before, after, cost = tuple(map(plain, before)), tuple(map(plain, after)), plain(cost)
         either: Any = inner
         step = Step(f"{link.place}.{name}", either, before, after, own, cost, sight, link.seen_from)
         parts.append(_Part(name, step, own))
@@ -565,9 +568,10 @@ def _table(rows: list[tuple[str, ...]], width: int) -> Iterator[str]:
 def _formulas(rows: list[tuple[str, ...]], width: int) -> Iterator[str]:
     """Blocks with the shapes that come out, as formulas: beside them where there is room, else below."""
     places = _places(rows, width // 2)
-    room = min(max(len(row[1]) for row in rows[:-1]), width // 2)
-    for place, (_, block, shape, *_) in zip(places, rows[:-1], strict=False):
-        line = f"{place}  {_shortened(block, room):<{room}}  {shape}"
+    texts = [f"{place}  {_shortened(row[1], width // 2)}" for place, row in zip(places, rows[:-1], strict=False)]
+    room = max([len(text) for text, row in zip(texts, rows, strict=False) if row[2]])
+    for place, text, (_, block, shape, *_) in zip(places, texts, rows, strict=False):
+        line = f"{text:<{room}}  {shape}"
         if len(line) <= width:
             yield line.rstrip()
         else:
