@@ -355,19 +355,67 @@ def test_skips_may_be_named():
         Autoencoder(module, (3, 64, 64), until="layer4", skips=("fc",))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "swin_tiny_patch4_window7_224"])
-def test_what_timm_gives_as_features_skips(name):
+TIMM_FEATURES = {
+    "resnet18": ({}, [(96, 128), (97, 131)]),
+    "mobilenetv3_small_050": ({}, [(96, 128), (97, 131)]),
+    "convnext_atto": ({}, [(96, 128), (97, 131)]),
+    "swin_tiny_patch4_window7_224": ({"strict_img_size": False}, [(224, 224), (100, 132)]),
+}
+
+
+@pytest.mark.parametrize("name", TIMM_FEATURES)
+def test_what_timm_gives_as_features_skips_aligned_at_every_size(name):
+    timm = pytest.importorskip("timm")
+    settings, sizes = TIMM_FEATURES[name]
+    with torch.device("meta"):
+        module = timm.create_model(name, features_only=True, **settings).eval()
+    model = Autoencoder(module, (3, *sizes[0]), skips="concat").eval()
+    for size in sizes:
+        x, around = torch.empty(2, 3, *size, device="meta"), []
+        features = module(x)
+        code = model.encode(x, around)
+        channels_last = "swin" in name
+        expected = [feature.movedim(-1, 1) if channels_last else feature for feature in features[:-1]]
+        assert code.shape == features[-1].shape
+        assert [kept.shape for kept in around] == [feature.shape for feature in expected]
+        assert model.decoder(code, size, around).shape == x.shape
+
+
+# timm ----------------------------------------------------------------------------------------------------------------
+
+TIMM = {
+    "beit_base_patch16_224": "a table of positions, handed to attention",
+    "csatv2": "patches in the batch, and constants",
+    "gcvit_xxtiny": "a query of the whole image: a region between two values",
+    "gemma4_vit_167m": "attention that is told where everything is",
+    "levit_conv_128s": None,
+    "mobilevit_xxs": "patches in the batch",
+    "skresnet18": "a choice between ways: a region in a module",
+    "swin_tiny_patch4_window7_224": "windows in the batch",
+    "test_coatnet": "attention to other channels",
+    "test_resnet": "plain",
+    "tnt_s_legacy_patch16_224": "patches in the batch, beside the tokens",
+}
+"""Models with what is worth trying in them; `None` for one that has an approximate mirror only."""
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_a_mirror_restores_what_a_model_of_timm_takes(name):
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
-        module = timm.create_model(name, features_only=True)
-    size = (224, 224) if "swin" in name else (96, 128)
-    model = Autoencoder(module, (3, *size), skips="concat").eval()
-    features = module(torch.empty(2, 3, *size, device="meta"))
-    around = []
-    code = model.encode(torch.empty(2, 3, *size, device="meta"), around)
-    assert code.shape == features[-1].shape
-    assert len(around) == len(features) - 1
-    assert model(torch.empty(2, 3, *size, device="meta"))[0].shape == (2, 3, *size)
+        module = timm.create_model(name, num_classes=0, global_pool="").eval()
+    shape = module.default_cfg["input_size"]
+    approximate = TIMM[name] is None
+    if approximate:
+        with pytest.raises(MirrorError, match="matmul"):
+            mirror(module, shape)
+    decoder = mirror(module, shape, approximate=approximate).eval()
+    drawing = lift(module, shape, approximate=approximate).drawing(shape)
+    manners = {manner for _, manner in drawing.manners.values()}
+    assert ("approximate" in manners) == approximate
+    with torch.no_grad():
+        restored = decoder(torch.empty(2, *decoder.encoder_block.output_shape(shape), device="meta"))
+    assert restored.shape == (2, *shape)
 
 
 # As any module -------------------------------------------------------------------------------------------------------

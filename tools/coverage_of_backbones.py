@@ -5,7 +5,8 @@
     python tools/coverage_of_backbones.py --write          into docs/coverage.md
 
 Everything is on the meta device: shapes are those of real forward passes, numbers there are none. A mirror counts where
-its module, run on what the encoder gives, has exactly the shape of the encoder's input.
+its module, run on what the encoder gives, has exactly the shape of the encoder's input: the literal mirror, and the one
+that learns, too.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def measured(name: str, model: nn.Module, shapes: Sequence[Shape], until: str, a
     result = Result(name, until)
     try:
         block = lift(model, shapes[0], until=until, approximate=approximate)
-        decoder = mirror(model, shapes[0], until=until, approximate=approximate).eval()
+        ways = {"until": until, "approximate": approximate}
+        decoders = [mirror(model, shapes[0], literal=literal, **ways).eval() for literal in (True, False)]
         if isinstance(block, Lifted):
             result.manners = Counter(manner for _, manner in block.drawing(shapes[0]).manners.values())
     except Exception as error:  # whatever it is, the other models are still of interest
@@ -80,8 +82,9 @@ def measured(name: str, model: nn.Module, shapes: Sequence[Shape], until: str, a
             continue
         try:
             with torch.no_grad():
-                restored = decoder(torch.empty(2, *code, device="meta"), size=shape[1:])
-            result.sizes[shape] = "yes" if restored.shape == (2, *shape) else shape_text(restored.shape[1:])
+                restored = [decoder(torch.empty(2, *code, device="meta"), size=shape[1:]) for decoder in decoders]
+            wrong = [given.shape[1:] for given in restored if given.shape != (2, *shape)]
+            result.sizes[shape] = shape_text(wrong[0]) if wrong else "yes"
         except Exception as error:
             result.sizes[shape], result.trouble = "no", said_by(error)
     return result
@@ -210,7 +213,8 @@ itself refuses a size. The last columns count the steps of a network by how they
 
 - **exact**: a counterpart of adjoint shape (a transposed convolution, a sum for a copy, the inverse of a permutation);
 - **kept**: a step that keeps its shape, as it is (a norm, an activation);
-- **whole**: a module that keeps its shape and whose inside has no transpose, as it is (squeeze-excitation, attention);
+- **whole**: a module that keeps its shape and whose inside has no transpose, as it is (squeeze-excitation, attention),
+  or what lies between two values of the same shape where no module does;
 - **approximate**: the main path alone (attention that changes its shape); only with `approximate=True`.
 
 """

@@ -253,11 +253,13 @@ def _is_bare(block: Any) -> bool:
 
 
 def _drawn_from(graph: Graph, shape: Shape) -> str:
-    """The first convolution of the whole image, if there is one: where the encoder begins to see."""
+    """The first convolution of the whole image, if there is one that is used once: where the encoder begins to see."""
     wires, whole = graph.wires(shape), set(_cuts(graph))
+    names = [node.name for node in graph.nodes]
     for name, block, takes, _ in graph.nodes:
         if isinstance(block, Conv) and takes[0] in whole:
-            return name if wires[takes[0]][1:] == shape[1:] and block.groups == 1 else ""
+            fits = wires[takes[0]][1:] == shape[1:] and block.groups == 1 and names.count(name) == 1
+            return name if fits else ""
     return ""
 
 

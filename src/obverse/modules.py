@@ -130,7 +130,7 @@ class Wired(nn.Module):
                 continue
             module = block.build() if isinstance(block, Junction) else grow(block, wires[takes[0]], device, dtype)
             path = tuple(name.split("."))
-            _room(self, path[:-1]).add_module(path[-1], module)
+            room(self, path[:-1]).add_module(path[-1], module)
             self._parts[name] = Part(path, block, needs_of(module), wires[takes[0]])
 
     def forward(self, x: Tensor, at: At | None = None, around: Around | None = None) -> Tensor:
@@ -192,6 +192,7 @@ class Part(NamedTuple):
 
 def _form(block: Any) -> Any:
     """What kind of block it is, whatever its sizes: a module built for one serves another of the same form."""
+    block = getattr(block, "form", block)
     return tuple([_form(inner) for inner in block.blocks]) if isinstance(block, Chain) else type(block)
 
 
@@ -206,7 +207,7 @@ def _unlearned(block: Block, shape: Shape) -> nn.Module:
     return block.build(shape)
 
 
-def _room(module: nn.Module, path: tuple[str, ...]) -> nn.Module:
+def room(module: nn.Module, path: tuple[str, ...]) -> nn.Module:
     """The module at a path, with empty ones made on the way."""
     for name in path:
         if name not in module._modules:

@@ -58,7 +58,8 @@ def _tried(call: Call, around: str) -> str:
     shells = [".".join(filter(None, (around, scope.path))) for scope in reversed(call.scopes)]
     shells = [path for path in shells if path]
     tried = f"{own}; to keep a module around it whole, which must take one value and give one of the same shape"
-    return tried + (f" ({', '.join(shells)})" if shells else "")
+    listed = f" ({', '.join(shells)})" if shells else ""
+    return f"{tried}{listed}; to keep whole what lies between two values of the same shape"
 
 
 def _lines(call: Call) -> str:

@@ -40,10 +40,39 @@ class Make:
         """The module at a path; `""` is all of it."""
         return self.module.get_submodule(path)
 
-    def fresh(self, path: str) -> nn.Module:
-        """A module of the same make as the one at a path, with parameters of its own as new ones have them."""
-        module = copy.deepcopy(self.part(path)).to_empty(device=torch.get_default_device())
-        _tie(module, self.part(path))
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameters, buffers and plain attributes, by their paths."""
+        yield from self.module.named_parameters()
+        yield from self.module.named_buffers()
+        for path, part in self.module.named_modules():
+            for name, held in part.__dict__.items():
+                if isinstance(held, Tensor):
+                    yield (f"{path}.{name}" if path else name), held
+
+    def forget(self) -> None:
+        """Empty the caches that an earlier run has filled."""
+        for part in self.module.modules():
+            _forget(part)
+
+    def fresh_tensor(self, name: str) -> Tensor:
+        """A tensor of the same make as the one of this name: a parameter of its own, or the same buffer."""
+        path, _, attribute = name.rpartition(".")
+        tensor: Tensor = getattr(self.fresh(path, alone=True), attribute)
+        return tensor
+
+    def fresh(self, path: str, alone: bool = False) -> nn.Module:
+        """A module of the same make as the one at a path, with parameters of its own as new ones have them.
+
+        Args:
+            path: where it is.
+            alone: without the modules inside it.
+        """
+        part = self.part(path)
+        if alone:
+            part = copy.copy(part)
+            part._modules = {}
+        module = copy.deepcopy(part).to_empty(device=torch.get_default_device())
+        _tie(module, part)
         prefix = f"{path}." if path else ""
         for parameter in module.parameters():  # all of them learn, whatever is frozen where they come from
             parameter.requires_grad_(parameter.is_floating_point())

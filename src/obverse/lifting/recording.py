@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +26,16 @@ from obverse.lifting.rules_of_modules import rule_for
 from obverse.lifting.trying import refusal
 from obverse.shapes import Shape
 
-__all__ = ["Call", "Constant", "Recording", "Scope", "Sighting", "Value", "record"]
+__all__ = ["BATCH", "RESHAPES", "Call", "Constant", "Recording", "Scope", "Sighting", "Value", "record"]
 
 BATCH = 7919
 """The batch that is recorded with: a number that is nobody's size, so that it is known wherever it turns up."""
+
+
+RESHAPES = frozenset(
+    ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel")
+)
+"""Functions that leave all numbers in their order: so they may fold parts of an example into the batch, and back."""
 
 
 @dataclass(eq=False)
@@ -37,33 +45,53 @@ class Value:
     Attributes:
         sizes: of the tensor, with the batch.
         maker: the call that gave it; `None` for the input.
+        parts: how many parts of every example are folded into the batch, as windows are: 1 for none, 0 for no batch.
+        in_order: whether the parts of one example stand together.
     """
 
     sizes: Shape
     maker: Call | None = None
+    parts: int = field(init=False)
+    in_order: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        batches = [n for n in self.sizes if n and n % BATCH == 0]
+        self.parts = batches[0] // BATCH if len(batches) == 1 else 0
+        before = self.maker.inputs if self.maker is not None and self.parts > 1 else ()
+        folds = self.maker is not None and self.maker.name in RESHAPES
+        self.in_order = self.parts > 0 and all(
+            value.in_order and (value.parts == self.parts or (folds and value.has_batch)) for value in before
+        )
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether the batch comes first, alone or with parts of an example folded into it behind."""
+        return self.in_order and self.sizes[0] == self.parts * BATCH
+
+    def __reduce__(self) -> Any:
+        return Value, (self.sizes,)  # a copy of a block does not take along all that was recorded
 
     @property
     def shape(self) -> Shape:
         """What one example has; a value that does not begin with the batch has no such shape."""
-        return self.sizes[1:]
-
-    @property
-    def has_batch(self) -> bool:
-        """Whether the batch comes first, and is mixed with nothing else."""
-        return self.sizes[:1] == (BATCH,) and BATCH not in self.sizes[1:]
+        return (self.parts, *self.sizes[1:]) if self.parts > 1 and self.has_batch else self.sizes[1:]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Constant:
     """A tensor that does not depend on the input.
 
     Attributes:
         sizes: of the tensor.
         parameter: where it is among the parameters, if it is one.
+        place: where it is among all tensors of the module, if it is one.
+        maker: the call that gave it, if it was computed.
     """
 
     sizes: Shape
-    parameter: str
+    parameter: str = ""
+    place: str = ""
+    maker: Call | None = None
 
 
 @dataclass(eq=False)
@@ -99,6 +127,8 @@ class Call:
         module: the layer, or `None` for a function.
         path: of the layer.
         overwrites: whether it overwrote its input.
+        function: what was called, if it is no layer.
+        number: the how-manieth of all calls it was, those that depend on no input among them.
     """
 
     name: str
@@ -112,6 +142,8 @@ class Call:
     path: str = ""
     overwrites: bool = False
     result: int | None = None
+    function: Callable[..., Any] | None = None
+    number: int = 0
 
     @property
     def inputs(self) -> list[Value]:
@@ -135,6 +167,11 @@ class Call:
 def values_in(tree: Any) -> list[Value]:
     """The values among arguments, in order; one that is there twice, twice."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Value)]
+
+
+def constants_in(call: Call) -> list[Constant]:
+    """The constants among a call's arguments, in order."""
+    return [leaf for leaf in tree_leaves((call.args, call.kwargs)) if isinstance(leaf, Constant)]
 
 
 class Sighting(NamedTuple):
@@ -194,13 +231,14 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
         ShapeError: where the module refuses the shape, or gives no tensor.
     """
     module = make.module
+    make.forget()
     writer = _Writer(make, until)
     x = torch.empty(BATCH, *shape, device="meta", dtype=dtype_of(module))
     source = writer.note(x, None)
     handles = list(writer.hooks(module))
     module.eval()
     try:
-        with torch.no_grad(), uncompiled(), _hurried(module), writer:
+        with torch.no_grad(), uncompiled(), _hurried(writer, module), writer:
             given = module(x)
         if until:
             raise not_run(module, until)
@@ -223,6 +261,8 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
     # a list holds features, the deepest at its end; a tuple begins with what matters
     code = values[-1] if isinstance(given, list) else values[0]
     features = [value for value in values if value is not code] if isinstance(given, list) else []
+    if code.parts > 1:  # folded into the batch, and nobody takes the parts of an example together again
+        code.in_order = False
     dtype = next(tensor for tensor, value in writer.known.values() if value is code).dtype
     if not dtype.is_floating_point:
         raise MirrorError(
@@ -233,11 +273,11 @@ def record(make: Make, shape: Shape, until: str = "") -> Recording:
 
 
 @contextmanager
-def _hurried(module: nn.Module) -> Iterator[None]:
+def _hurried(writer: _Writer, module: nn.Module) -> Iterator[None]:
     """Norms and activations only hand on their shape, which on the meta device takes PyTorch much longer."""
     hurried = [part for part in module.modules() if type(part) in SHAPE_KEEPING]
     for part in hurried:
-        part.forward = partial(_same_shape, getattr(part, "inplace", False))
+        part.forward = partial(_same_shape, writer, part)
     try:
         yield
     finally:
@@ -245,8 +285,11 @@ def _hurried(module: nn.Module) -> Iterator[None]:
             del part.forward
 
 
-def _same_shape(inplace: bool, x: Tensor) -> Tensor:
-    return x if inplace else torch.empty_like(x)
+def _same_shape(writer: _Writer, part: Any, x: Tensor) -> Tensor:
+    if not writer.inside:  # it acts on a constant, and how that is computed is written down
+        given: Tensor = type(part).forward(part, x)
+        return given
+    return x if getattr(part, "inplace", False) else torch.empty_like(x)
 
 
 SHAPE_KEEPING = {
@@ -267,8 +310,11 @@ class _Writer(TorchFunctionMode):
         self.inside = 0
         self.sightings: dict[Value, list[Sighting]] = {}
         self.times: Counter[tuple[str, bool]] = Counter()
+        self.numbers = count()
         self.paths = {path for path, _ in make.module.named_modules()}
         self.parameters = {id(parameter): name for name, parameter in make.module.named_parameters()}
+        self.constants = {id(tensor): (tensor, Constant(tuple(tensor.shape), self.parameters.get(id(tensor), ""), name))
+                          for name, tensor in make.tensors()}  # fmt: skip
 
     # What is known ---------------------------------------------------------------------------------------------------
 
@@ -286,8 +332,8 @@ class _Writer(TorchFunctionMode):
         def leaf(given: Any) -> Any:
             if not isinstance(given, Tensor):
                 return given
-            known = self.known.get(id(given))
-            return known[1] if known else Constant(tuple(given.shape), self.parameters.get(id(given), ""))
+            known = self.known.get(id(given)) or self.constants.get(id(given))
+            return known[1] if known else Constant(tuple(given.shape))
 
         return tree_map(leaf, tree)
 
@@ -305,6 +351,7 @@ class _Writer(TorchFunctionMode):
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if not tensors:
             return
+        call.number = next(self.numbers)
         call.outputs = [self.note(tensor, call) for tensor in tensors]
         if call.module is not None and not isinstance(given, Tensor):
             call.result = 0
@@ -316,21 +363,50 @@ class _Writer(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.inside or not self.depends((args, kwargs)):
+        if self.inside:
             return func(*args, **kwargs)
+        if not self.depends((args, kwargs)):
+            return self._constant(func, args, kwargs)
         written = self.written((args, kwargs))
         given = func(*args, **kwargs)
-        if isinstance(given, Tensor) and func.__name__ not in OVERWRITING and id(given) in self.known:
-            overwrites = func.__name__.endswith("_") and not func.__name__.endswith("__")
-            if not overwrites and not kwargs.get("inplace") and not _in_place_dunder(func.__name__):
-                return given  # the same tensor: nothing happened
+        if isinstance(given, Tensor) and not _overwrites(func, kwargs) and id(given) in self.known:
+            return given  # the same tensor: nothing happened
         name = plain_name(func)
         call = Call(name, self._label(name), written[0], written[1], [], tuple(self.scopes), _source())
-        call.overwrites = func.__name__.rstrip("_") + "_" == func.__name__ or bool(kwargs.get("inplace"))
+        call.overwrites, call.function = _overwrites(func, kwargs), _callable(func)
+        if call.overwrites:
+            self._overwritten((args, kwargs))
         if func.__name__ == "__setitem__":  # which gives nothing, and changes its first argument
             given = args[0]
         self.write(call, given)
         return given
+
+    def _constant(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run what depends on no input, and remember how what it gives is come by."""
+        written = self.written((args, kwargs))
+        given = func(*args, **kwargs)
+        overwrites = _overwrites(func, kwargs)
+        if overwrites:
+            self._overwritten((args, kwargs))
+        made = args[0] if func.__name__ == "__setitem__" else given
+        tensors = [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        if not tensors or (not overwrites and any(id(tensor) in self.constants for tensor in tensors)):
+            return given
+        call = Call(plain_name(func), "", written[0], written[1], [], (), "")
+        call.function, call.number = _callable(func), next(self.numbers)
+        for tensor in tensors:
+            constant = Constant(tuple(tensor.shape), maker=call)
+            call.outputs.append(constant)  # type: ignore[arg-type]
+            self.constants[id(tensor)] = (tensor, constant)
+        return given
+
+    def _overwritten(self, given: Any) -> None:
+        """The first tensor is overwritten: how others in its memory were made holds no more."""
+        first: Tensor = next(leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor))
+        memory = first.untyped_storage()._cdata
+        for tensor, constant in list(self.constants.values()):
+            if tensor is not first and tensor.untyped_storage()._cdata == memory:
+                self.constants[id(tensor)] = (tensor, Constant(constant.sizes))
 
     def _label(self, name: str) -> str:
         scope = self.scopes[-1]
@@ -399,8 +475,16 @@ class _Writer(TorchFunctionMode):
 OVERWRITING = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
 
 
-def _in_place_dunder(name: str) -> bool:
-    return name in OVERWRITING
+def _callable(func: Any) -> Callable[..., Any]:
+    """The function itself; of a property, such as x.T, what reads it."""
+    called: Callable[..., Any] = attrgetter(plain_name(func)) if func.__name__ == "__get__" else func
+    return called
+
+
+def _overwrites(func: Any, kwargs: Any) -> bool:
+    """Whether a function overwrites its first argument."""
+    name: str = func.__name__
+    return name in OVERWRITING or (name[-1:] == "_" and name[-2:] != "__") or bool(kwargs.get("inplace"))
 
 
 def is_leaf(module: nn.Module) -> bool:

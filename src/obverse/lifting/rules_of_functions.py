@@ -35,7 +35,7 @@ from obverse.blocks.resampling import PixelShuffle, PixelUnshuffle, Upsample
 from obverse.chain import Chain
 from obverse.graph import Concat, Junction, Split, Sum
 from obverse.lifting.operations import Border, Expand, Mean, Permute, Reshape, Roll, Scale, Shift, Slice, Unslice
-from obverse.lifting.recording import Call, Constant, Value
+from obverse.lifting.recording import RESHAPES, Call, Constant, Value
 from obverse.lifting.steps import Applied, FunctionRule, Recorded, Step
 from obverse.settings import collapsed
 from obverse.shapes import Shape
@@ -168,16 +168,20 @@ def stretched(shape: Shape, after: Shape) -> Block | None:
 
 
 def with_parameter(call: Call, constant: Constant, kind: Any, start: tuple[float, float]) -> Result:
-    """A parameter that is added or multiplied with has a counterpart of its own; any other constant has none."""
-    sizes = constant.sizes
-    if not constant.parameter or prod(sizes) == 0 or call.inputs[0].shape != call.output_shape:
-        known = call.inputs[0].shape == call.output_shape
-        turned = Identity() if known else shrunk(call.inputs[0].shape, call.output_shape)
-        return Step(Recorded(call.name, call.inputs[0].shape, call.output_shape, turned), manner="kept")
-    if len(sizes) > len(call.output_shape):
-        sizes = sizes[1:]
-    block: Block = kind(sizes, start)
+    """A parameter that is added or multiplied with has a counterpart of its own."""
+    if not constant.parameter or prod(constant.sizes) == 0 or call.input_shape != call.output_shape:
+        return with_constant(call)
+    short = len(constant.sizes) - len(call.output_shape)
+    block: Block = kind(constant.sizes[max(short, 0) :], start)
     return block
+
+
+def with_constant(call: Call) -> Result:
+    """What is added has no part in the transpose; what is multiplied with is multiplied with there as well."""
+    before, after = call.input_shape, call.output_shape
+    if before == after and call.name not in ("add", "sub"):
+        return None  # and so it is kept as it is
+    return Recorded(call.name, before, after, shrunk(before, after))
 
 
 def shrunk(before: Shape, after: Shape) -> Block:
@@ -205,9 +209,9 @@ def negative(call: Call) -> Result:
 # Axes ----------------------------------------------------------------------------------------------------------------
 
 
-@rule("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel")
+@rule(*RESHAPES)
 def reshape(call: Call) -> Result:
-    return Reshape(call.output_shape)
+    return Step(Reshape(call.output_shape), uses=(0,))
 
 
 def ordered(call: Call, order: Sequence[int]) -> Result:

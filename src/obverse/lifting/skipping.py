@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 from obverse.blocks.dense import Linear
 from obverse.chain import Chain
 from obverse.errors import ShapeError
-from obverse.lifting.operations import Permute
+from obverse.lifting.folded import Each
+from obverse.lifting.operations import Permute, Reshape
 from obverse.lifting.recording import Recording, Sighting, Value
 from obverse.lifting.steps import Placed
 from obverse.rewrite import Skips
@@ -79,7 +80,8 @@ def _bottlenecks(recording: Recording, placed: Sequence[Placed]) -> list[Value]:
     """
     channels = _channels(recording, placed)
     stages: list[list[Value]] = [[]]
-    for value in [*_passed_by_all(recording, placed), recording.code]:
+    passed = (value for value in _passed_by_all(recording, placed) if value.parts == 1)
+    for value in [*passed, recording.code]:
         if stages[-1] and _is_coarser(value, stages[-1][-1], channels):
             stages.append([])
         stages[-1].append(value)
@@ -112,13 +114,22 @@ def _channels(recording: Recording, placed: Sequence[Placed]) -> dict[Value, int
         axis = axes.get(part.takes[0], 0)
         hub = part.step.hub
         for block in hub.blocks if isinstance(hub, Chain) else [hub]:
-            if isinstance(block, Permute):
-                axis = block.order.index(axis)
-            elif isinstance(block, Linear) or getattr(block, "channels", "") == "last":
-                axis = -1
+            axis = _moved(block, axis, part.takes[0].shape)
         for value in part.gives:
             axes[value] = axis % max(len(value.shape), 1)
     return axes
+
+
+def _moved(block: Any, axis: int, shape: Shape) -> int:
+    """Where a block puts the channels; counted from the end where it acts on the last axis."""
+    if isinstance(block, Each):
+        inner = _moved(block.block, axis - 1, shape[1:]) if axis > 0 else -1
+        return inner if inner < 0 else inner + 1
+    if isinstance(block, Permute):
+        return block.order.index(axis % len(block.order))
+    acts_last = isinstance(block, Linear) or getattr(block, "channels", "") == "last"
+    stays_last = isinstance(block, Reshape) and axis == len(shape) - 1 and shape[-1] == block.after[-1]
+    return -1 if acts_last or stays_last else axis
 
 
 def _passed_by_all(recording: Recording, placed: Sequence[Placed]) -> Iterator[Value]:
@@ -143,7 +154,7 @@ def _point(recording: Recording, placed: Sequence[Placed], value: Value, join: s
 def _output(recording: Recording, placed: Sequence[Placed], name: str) -> Value:
     made = {value for part in placed for value in part.gives} - {recording.code}
     names = {seen.path: value for value, all_seen in recording.sightings.items() if value in made for seen in all_seen
-             if seen.is_output}  # fmt: skip
+             if seen.is_output and value.parts == 1}  # fmt: skip
     if name in names:
         return names[name]
     short = sorted((path for path in names if path.count(".") <= 1), key=lambda path: (path.count("."), path))

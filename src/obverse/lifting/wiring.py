@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from itertools import count
 from typing import Any
 
-from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from obverse.block import Block
@@ -20,9 +18,12 @@ from obverse.errors import ShapeError
 from obverse.graph import Copy, Graph, Node, Split
 from obverse.lifting.approximate import APPROXIMATE, learned
 from obverse.lifting.complaints import complaint
+from obverse.lifting.folded import for_each, of_one_part
 from obverse.lifting.kept import Arguments, Kept
 from obverse.lifting.operations import Border, Permute, Resampled, Slice
-from obverse.lifting.recording import Call, Constant, Recording, Scope, Value
+from obverse.lifting.recording import RESHAPES, Call, Constant, Recording, Scope, Value
+from obverse.lifting.regions import region_around
+from obverse.lifting.replay import replay_of
 from obverse.lifting.rules_of_functions import FUNCTIONS
 from obverse.lifting.rules_of_modules import is_itself, rule_for
 from obverse.lifting.skipping import SkipPoint
@@ -72,7 +73,7 @@ def placed_steps(recording: Recording, approximate: bool) -> list[Placed]:
     its inside is forgotten; so they are gone through once more, until all have a rule, or nothing is left to try.
     """
     steps: dict[Call, Step | None] = {}
-    whole: dict[Scope, Placed] = {}
+    whole: dict[Call, Placed] = {}
     users = _users(recording)
     while True:
         placed = _once_through(recording, steps, whole)
@@ -80,28 +81,45 @@ def placed_steps(recording: Recording, approximate: bool) -> list[Placed]:
         if blocked is None:
             return placed
         call: Any = blocked.call
-        about = _approximately(call) if approximate else None
-        if (scope := _shell(call, users, recording.code)) is not None:
-            whole[scope] = _kept_whole(recording, scope, users)
-        elif about is not None:
+        if (found := _as_a_whole(recording, call, users, whole)) is not None:
+            part, calls = found
+            whole.update(dict.fromkeys(calls, part))
+        elif approximate and (about := _approximately(call)) is not None:
             steps[call] = about
         elif approximate and (scope := _shell(call, users, recording.code, any_shape=True)) is not None:
-            whole[scope] = _passed_by(scope, users, recording.code)
+            whole.update(dict.fromkeys(scope.calls, _passed_by(scope, users, recording.code)))
         else:
             helps = not approximate and call.name in APPROXIMATE
             steps[call] = _without_rule(call, recording.make.place, helps)
 
 
-def _once_through(recording: Recording, steps: dict[Call, Step | None], whole: dict[Scope, Placed]) -> list[Placed]:
+def _as_a_whole(
+    recording: Recording, call: Call, users: dict[Value, list[Call]], whole: dict[Call, Placed]
+) -> tuple[Placed, Collection[Call]] | None:
+    """What keeps its shape and has a call in it, with all its calls: the nearest module, or else the least region."""
+    scope = _shell(call, users, recording.code)
+    if scope is not None:
+        part = _kept_whole(recording, scope, users)
+        if part is not None:
+            return part, scope.calls
+    taken = [{other for other in whole if whole[other] is part} for part in set(whole.values())]
+    region = region_around(call, recording, users, taken)
+    replay = region and replay_of(recording.make, region.calls, region.source, region.sink)
+    if region is None or replay is None:
+        return None
+    maker: Any = region.sink.maker
+    return _placed_whole(maker.label, replay, region.source, region.sink, replay.name), region.calls
+
+
+def _once_through(recording: Recording, steps: dict[Call, Step | None], whole: dict[Call, Placed]) -> list[Placed]:
     needed: set[Value] = {recording.code}
     placed: list[Placed] = []
-    done: set[Scope] = set()
+    done: set[Placed] = set()
     for call in reversed(recording.calls):
-        shell = next((scope for scope in call.scopes if scope in whole), None)
-        if shell is not None:
-            part = whole[shell]
-            if shell not in done and part.gives[0] in needed:
-                done.add(shell)
+        part = whole.get(call)
+        if part is not None:
+            if part not in done and part.gives[0] in needed:
+                done.add(part)
                 placed.append(part)
                 needed.update(part.takes)
             continue
@@ -128,19 +146,39 @@ def _users(recording: Recording) -> dict[Value, list[Call]]:
 
 def _step(recording: Recording, call: Call, needed: set[Value]) -> Step | None:
     """What the rules say; `None` where they are silent, or the batch is mixed with what one example has."""
-    used = [value for value in call.outputs if value in needed]
-    if not all(value.has_batch for value in (*call.inputs, *used)):
+    used = [at for at, value in enumerate(call.outputs) if value in needed]
+    values = [*call.inputs, *[call.outputs[at] for at in used]]
+    if not all(value.has_batch for value in values):
         return None
+    if call.name in RESHAPES or all(value.parts == 1 for value in values):
+        return _ruled(recording, call, used) or _as_it_is(recording, call, used)
+    inner = of_one_part(call)  # parts of an example are folded into the batch: the rules say what is done to one
+    step = None if inner is None else _ruled(recording, inner, used)
+    return _as_it_is(recording, call, used) if step is None else for_each(step)
+
+
+def _as_it_is(recording: Recording, call: Call, used: list[int]) -> Step | None:
+    """A call of a single value that keeps its shape, kept whatever it does."""
+    (x, *others), out = set(call.inputs), call.outputs[0]
+    if others or used != [0] or x.sizes != out.sizes:
+        return None
+    replay = replay_of(recording.make, [call], x, out)
+    return None if replay is None else _kept_as(replay, x, "kept")
+
+
+def _ruled(recording: Recording, call: Call, used: list[int]) -> Step | None:
+    """What the rules say of a call that keeps apart what its values have first."""
     try:
         found = _of_module(recording, call) if call.module is not None else _of_function(call)
     except ShapeError:  # a block that refuses what it was asked to describe
         return None
-    step = found if isinstance(found, Step) or found is None else Step(found)
+    alone = isinstance(found, Block) and found.pointwise
+    step = found if isinstance(found, Step) or found is None else Step(found, manner="kept" if alone else "exact")
     if step is None or not isinstance(step.hub, Block) or step.before or step.after:
         return step
     shape = call.inputs[step.uses[0] if step.uses else 0].shape
     try:
-        fits = step.hub.output_shape(shape) == used[0].shape and used[0] is call.outputs[0]
+        fits = used[:1] == [0] and step.hub.output_shape(shape) == call.output_shape
     except ShapeError:
         fits = False
     return step if fits else None
@@ -163,9 +201,11 @@ def _of_module(recording: Recording, call: Call) -> Block | Step | None:
     turned = _turned(block, itself, module, before, after)
     if turned is None and (before != after or len(set(call.inputs)) > 1):
         return None
-    arguments = _arguments(module, x, call.args, call.kwargs, call.result)
-    if arguments is None:  # it needs more than its input: then it is known by its shapes
-        return turned and Step(Recorded(call.name, before, after, turned), uses=(0,))
+    arguments = _arguments(x, call.args, call.kwargs, call.result)
+    if arguments is None and turned is not None:  # it needs more than its input: then it is known by its shapes
+        return Step(Recorded(call.name, before, after, turned), uses=(0,))
+    if arguments is None:
+        return None
     alone = block is not None and block.pointwise
     settings = None if plain and call.result is None else arguments
     kept = Kept(recording.make, call.path, turned, settings, alone, call.overwrites)
@@ -199,23 +239,15 @@ def _like(block: Block, module: Any, before: Shape, after: Shape) -> Block | Non
     return Chain(full, Border(((0, 0), *[(-(cells // 2), cells // 2 - cells) for cells in beyond[:rank]])))
 
 
-def _arguments(
-    module: nn.Module, x: Value, args: tuple[Any, ...], kwargs: dict[str, Any], result: int | None
-) -> Arguments | None:
-    """How to call a module with another input; `None` if it needs a tensor that is only known here."""
+def _arguments(x: Value, args: tuple[Any, ...], kwargs: dict[str, Any], result: int | None) -> Arguments | None:
+    """How to call a module with another input; `None` if it is given a further tensor."""
 
     def other(given: Any) -> Any:
         return Arguments.INPUT if given is x else given
 
     args, kwargs = tree_map(other, (args, kwargs))
-    if any(isinstance(leaf, (Constant, Value)) for leaf in tree_leaves(args)):
+    if any(isinstance(leaf, (Constant, Value)) for leaf in tree_leaves((args, kwargs))):
         return None
-    optional = {name for name, said in signature(module.forward).parameters.items() if said.default is None}
-    for name, given in kwargs.items():
-        if any(isinstance(leaf, (Constant, Value)) for leaf in tree_leaves(given)):
-            if name not in optional:
-                return None
-            kwargs = {**kwargs, name: None}
     return Arguments(args, kwargs, result)
 
 
@@ -246,21 +278,44 @@ def _gives(
         return None
     if any_shape:
         return out, leaves.index(out)
-    if out.sizes != x.sizes or _arguments(scope.module, x, scope.args, scope.kwargs, None) is None:
+    if out.sizes != x.sizes:
         return None
     return out, leaves.index(out)
 
 
-def _kept_whole(recording: Recording, scope: Scope, users: dict[Value, list[Call]]) -> Placed:
+def _kept_whole(recording: Recording, scope: Scope, users: dict[Value, list[Call]]) -> Placed | None:
+    """A module that keeps its shape; `None` if it is called with a tensor of which nobody knows how it was made."""
     found = _gives(scope, users, recording.code)
     assert found is not None
     out, place = found
     (x,) = set(scope.inputs)
     result = None if isinstance(scope.outputs, Value) else place
-    arguments = _arguments(scope.module, x, scope.args, scope.kwargs, result)
+    arguments = _arguments(x, scope.args, scope.kwargs, result)
     overwrites = any(call.overwrites and x in call.inputs for call in scope.calls)
-    kept = Kept(recording.make, scope.path, None, arguments, False, overwrites, "whole").knowing(x.shape, x.shape)
-    return Placed(scope.path or "whole", Step(kept, manner="whole"), [x], [out], type(scope.module).__name__, None)
+    name, label = type(scope.module).__name__, scope.path or "whole"
+    if arguments is None:
+        block: Block | None = replay_of(recording.make, [_as_call(scope, overwrites)], x, out)
+    else:
+        kept = Kept(recording.make, scope.path, None, arguments, False, overwrites, "whole")
+        block = kept.knowing(x.sizes[1:], x.sizes[1:])
+    return None if block is None else _placed_whole(label, block, x, out, name)
+
+
+def _as_call(scope: Scope, overwrites: bool) -> Call:
+    """A module as one call, whatever happens inside."""
+    outputs: Any = [leaf for leaf in tree_leaves(scope.outputs) if isinstance(leaf, (Value, Constant))]
+    call = Call(type(scope.module).__name__, scope.path, scope.args, scope.kwargs, outputs, scope.around, "")
+    call.module, call.path, call.number, call.overwrites = scope.module, scope.path, scope.calls[-1].number, overwrites
+    return call
+
+
+def _placed_whole(label: str, block: Block, x: Value, out: Value, name: str) -> Placed:
+    return Placed(label, _kept_as(block, x, "whole"), [x], [out], name, None)
+
+
+def _kept_as(block: Block, x: Value, manner: Manner) -> Step:
+    step = Step(block, uses=(0,), manner=manner)
+    return step if x.parts == 1 else for_each(step)
 
 
 def _passed_by(scope: Scope, users: dict[Value, list[Call]], code: Value) -> Placed:
@@ -275,9 +330,14 @@ def _passed_by(scope: Scope, users: dict[Value, list[Call]], code: Value) -> Pla
 
 def _approximately(call: Call) -> Step | None:
     rule = APPROXIMATE.get(call.name)
-    if rule is None or not all(value.has_batch for value in (*call.inputs, call.outputs[0])):
+    values = [*call.inputs, call.outputs[0]]
+    if rule is None or not all(value.has_batch for value in values):
         return None
-    return rule(call)
+    if all(value.parts == 1 for value in values):
+        return rule(call)
+    inner = of_one_part(call)
+    step = None if inner is None else rule(inner)
+    return None if step is None else for_each(step)
 
 
 def _without_rule(call: Call, place: str, approximately: bool) -> Step:
