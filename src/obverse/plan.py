@@ -356,12 +356,10 @@ def _inside(link: Step, seen: tuple[Seen, ...] | None, borrowed: frozenset[str])
     graph = block.graph(shape)
     wires, sights = graph.wires(shape), _sights(graph, shape)
     lettered = any(map(is_symbolic, shape))
-    names = {node.name for node in graph.nodes}
-    owned, beside = _owned(names, link, borrowed)
+    shown = [node for node in graph.nodes if not isinstance(node.block, Copy | Split)]  # which hand on what they get
+    owned, beside = _owned({node.name for node in shown}, link, borrowed)
     parts: list[_Part] = []
-    for name, inner, takes, gives in graph.nodes:
-        if isinstance(inner, Copy | Split):  # which hand on what they get
-            continue
+    for name, inner, takes, gives in shown:
         before, after = wires[takes[0]], wires[gives[0]]
         cost = inner.multiply_adds(before) if isinstance(inner, Block) else 0
         own = owned.pop(name, 0)  # a module that is used again is counted where it is used first
