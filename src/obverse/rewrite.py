@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from obverse.arithmetic import extent_of
 from obverse.block import Block, brief, takes
-from obverse.blocks.branching import Parallel, Residual
+from obverse.blocks.branching import Drawn, Parallel, Residual
 from obverse.blocks.conv import Conv, Style, check_style
 from obverse.blocks.pooling import AvgPool, LPPool, MaxPool, pool_axes
 from obverse.blocks.reshaping import Pad
@@ -159,20 +159,32 @@ def mapped(block: Any, shape: Shape, change: Callable[[Block, Shape], Block]) ->
             for node in block.nodes
         ]
         return replace(block, nodes=tuple(nodes))
-    if hasattr(block, "rewritten"):  # its graph is drawn later, at whatever shape
-        return block.rewritten(_Mapped(change))
-    return change(block, shape)
+    return Redrawn(block, change) if isinstance(block, Drawn) else change(block, shape)
 
 
-@dataclass(frozen=True)
-class _Mapped:
-    """`mapped` with its change said: a value, so that two graphs that were changed alike compare equal."""
+@dataclass(frozen=True, repr=False)
+class Redrawn(Drawn):
+    """A block that is drawn anew for every shape, with its graph changed each time: what is mirrored in its place.
 
+    Attributes:
+        block: what draws the graph.
+        change: what is done to every block in it.
+    """
+
+    block: Drawn
     change: Callable[[Block, Shape], Block]
 
-    def __call__(self, block: Block, shape: Shape) -> Block:
-        changed: Block = mapped(block, shape, self.change)
-        return changed
+    @property
+    def around(self) -> Literal["", "gives", "takes"]:  # type: ignore[override]
+        """What the block does."""
+        return self.block.around
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.block.output_shape(shape)
+
+    def graph(self, shape: Shape) -> Graph:
+        graph: Graph = mapped(self.block.graph(shape), shape, self.change)
+        return graph
 
 
 def with_upsampling(block: Block, shape: Shape, style: Style) -> Block:

@@ -35,8 +35,6 @@ from obverse.sight import Sight
 
 __all__ = ["Lifted", "lift", "path_of", "ready"]
 
-Rewriting = Callable[[Block, Shape], Block]
-
 
 @dataclass(frozen=True, repr=False)
 class Lifted(Drawn):
@@ -61,14 +59,12 @@ class Lifted(Drawn):
         until: the path of the module whose output is the code; `""` is all.
         approximate: whether a mirror may follow the main path alone where there is no exact one.
         skips: where values are handed round the code.
-        changes: what is done to the graph before it is turned round.
     """
 
     make: Make
     until: str = ""
     approximate: bool = False
     skips: tuple[SkipPoint, ...] = ()
-    changes: tuple[Rewriting, ...] = ()
     _known: Any = field(default_factory=dict, compare=False)
 
     @property
@@ -82,16 +78,12 @@ class Lifted(Drawn):
         points = skip_points(recording, placed_steps(recording, self.approximate), skips)
         return replace(self, skips=points)
 
-    def rewritten(self, change: Rewriting) -> Lifted:
-        """The same with its graph changed, at every shape; only its mirror is used then."""
-        return replace(self, changes=(*self.changes, change))
-
     def drawing(self, shape: Shape) -> Drawing:
         """The graph at a shape, and how each of its steps is mirrored."""
         return _drawn(self, as_shape(shape))
 
     def graph(self, shape: Shape) -> Graph:
-        return _rewritten(self, as_shape(shape)) if self.changes else self.drawing(shape).graph
+        return self.drawing(shape).graph
 
     def build(self, shape: Shape, *, device: Any = None, dtype: Any = None) -> nn.Module:
         self.output_shape(shape)
@@ -113,15 +105,6 @@ class Lifted(Drawn):
 def _drawn(block: Lifted, shape: Shape) -> Drawing:
     recording = record(block.make, shape, block.until)
     return draw(recording, block.approximate, block.skips)
-
-
-@lru_cache(maxsize=64)
-def _rewritten(block: Lifted, shape: Shape) -> Graph:
-    graph: Any = block.drawing(shape).graph
-    for change in block.changes:
-        graph = change(graph, shape)
-    rewritten: Graph = graph
-    return rewritten
 
 
 def path_of(module: nn.Module, until: str | nn.Module | None) -> str:
