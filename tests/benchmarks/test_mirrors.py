@@ -34,9 +34,8 @@ def test_a_mirror_is_made_as_fast_as_the_network_itself(timing, say, literal):
         mirror(encoder, SHAPE, until=UNTIL, literal=literal)
 
     mirrored, network = timing.medians(made, resnet50, rounds=10)
-    say(
-        f"mirror of resnet50, literal={literal}: {mirrored:.2f} s, {mirrored / network:.2f} times torchvision's resnet50()"
-    )
+    how = f"resnet50, literal={literal}"
+    say(f"{how}: its mirror is made in {mirrored:.2f} s, {mirrored / network:.2f} times torchvision's resnet50()")
     assert mirrored < 10 * network
 
 
@@ -50,8 +49,7 @@ def test_a_mirror_costs_about_what_its_encoder_costs(timing, say, literal):
         lambda: model.decoder(code).mean().backward(), lambda: encode(images).mean().backward(), rounds=20
     )
     memory = kept(lambda: model.decoder(code)) / kept(lambda: encode(images))
-    say(
-        f"step of resnet50's mirror, literal={literal}: {ours / theirs:.2f} times the encoder's, {memory:.2f} its memory"
-    )
+    how = f"resnet50, literal={literal}"
+    say(f"{how}: a step of the mirror takes {ours / theirs:.2f} times the encoder's, and {memory:.2f} of its memory")
     assert ours < 12 * theirs
     assert memory < (1.5 if literal else 3)
