@@ -1,9 +1,11 @@
 """Models that leave Python: torch.export, ONNX and torch.compile, each with free batch and free sizes."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from obverse import (
     AdaptiveAvgPool,
@@ -35,6 +37,7 @@ from obverse import (
     ShapeError,
     Skip,
     Upsample,
+    exporting,
 )
 from obverse.exporting import export, free_sizes
 
@@ -43,6 +46,7 @@ BLOCKS = {
     "stride 3, dilation 2": Conv(4, 3, stride=3, padding=1, dilation=2),
     "same": Conv(4, 4, padding="same"),
     "same with a stride": Conv(4, 3, stride=2, padding="same"),
+    "same with a stride, circular": Conv(4, 3, stride=2, padding="same", dilation=2, padding_mode="circular"),
     "reflected": Conv(4, 3, padding=1, padding_mode="reflect"),
     "transposed": ConvTranspose(4, 3, stride=2, padding=1, output_padding=1),
     "max pool": MaxPool(2),
@@ -101,7 +105,15 @@ def test_also_in_one_and_three_dimensions(name, rank):
 
 
 @pytest.mark.parametrize(
-    "name", ["same with a stride", "max pool, ceil_mode", "residual with a stride", "skip", "batch norm"]
+    "name",
+    [
+        "same with a stride",
+        "same with a stride, circular",
+        "max pool, ceil_mode",
+        "residual with a stride",
+        "skip",
+        "batch norm",
+    ],
 )
 def test_onnx_gives_eager_numbers_at_every_size(name, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
@@ -114,7 +126,14 @@ def test_onnx_gives_eager_numbers_at_every_size(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["same with a stride", "max pool with indices", "residual with a stride", "nested", "flattened"]
+    "name",
+    [
+        "same with a stride",
+        "max pool with indices",
+        "residual with a stride",
+        "nested",
+        "flattened",
+    ],
 )
 def test_it_compiles_without_graph_breaks_or_a_recompile_from_size_to_size(name):
     from torch._dynamo.testing import CompileCounterWithBackend
@@ -208,6 +227,37 @@ def test_what_pytorch_cannot_trace_is_refused_with_the_cause():
     with pytest.raises(ObverseError, match="cannot trace this model") as error:
         export(model_of(Counted()))
     assert error.value.__cause__ is not None
+
+
+def test_on_an_older_pytorch_than_was_tried_an_error_says_so(monkeypatch):
+    with pytest.raises(ObverseError) as error:
+        export(model_of(Counted()))
+    assert "This is PyTorch" not in str(error.value)
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.11.0+cu128"))
+    with pytest.raises(
+        ObverseError, match=rf"This is PyTorch 2\.11\.0\S*; {exporting.TRIED} is what export was tried with"
+    ):
+        export(model_of(Counted()))
+
+
+def test_the_page_and_the_requirements_say_with_which_pytorch_it_was_tried():
+    root = Path(__file__).parents[1]
+    for file in ("docs/export.md", "pyproject.toml"):
+        assert f"PyTorch {exporting.TRIED}" in (root / file).read_text()
+
+
+def test_what_cannot_be_written_as_onnx_is_refused_with_the_cause_and_leaves_no_file(monkeypatch, tmp_path):
+    pytest.importorskip("onnxscript")
+
+    def fails(*_, **__):
+        raise torch.onnx.errors.OnnxExporterError("Failed to decompose the FX graph with ONNX decompositions.")
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.11.0"))
+    with pytest.raises(ObverseError, match=r"as ONNX: Failed to decompose(.|\n)*This is PyTorch 2\.11\.0") as error:
+        export(model_of(ReLU()), tmp_path / "model.onnx")
+    assert isinstance(error.value.__cause__, torch.onnx.errors.OnnxExporterError)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_ending_that_says_nothing_is_refused(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
+from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["export", "free_sizes"]
 
 LARGEST = 4096
-"""The largest size along an axis, and the largest batch, that an exported program takes."""
+"""The largest batch that an exported program takes, and the largest size, unless a larger one is planned."""
+
+TRIED = "2.14"
+"""The PyTorch with which all of this was tried: an older one follows fewer operations with free sizes."""
 
 
 def export(model: Autoencoder, path: str | Path | None = None) -> ExportedProgram:
@@ -45,7 +49,7 @@ def export(model: Autoencoder, path: str | Path | None = None) -> ExportedProgra
 
     Raises:
         ObverseError: for an ending that is neither, for blocks that ONNX would get wrong, and for what PyTorch cannot
-            trace.
+            trace or write; where PyTorch is older than the one that this was tried with, it says so.
         ImportError: if what ONNX needs is missing: `pip install "obverse[export]"`.
     """
     target = None if path is None else Path(path)
@@ -79,10 +83,19 @@ def _traced(model: Autoencoder) -> ExportedProgram:
             first = first or error
         else:
             return program
-    said = next(iter(str(first).splitlines()), type(first).__name__)
-    raise ObverseError(
-        f"PyTorch cannot trace this model with free sizes: {said}", "Its cause is shown above."
-    ) from first
+    raise ObverseError(f"PyTorch cannot trace this model with free sizes: {_said(first)}", _advice()) from first
+
+
+def _said(error: Exception | None) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _advice() -> str:
+    """Where to look when PyTorch fails: at its own error, and at an older PyTorch."""
+    shown = "Its cause is shown above."
+    if torch.__version__ >= TRIED:
+        return shown
+    return f"{shown} This is PyTorch {torch.__version__}; {TRIED} is what export was tried with."
 
 
 def _attempts(model: Autoencoder, sizes: Sizes) -> Iterator[tuple[int, Sizes, dict[str, Any]]]:
@@ -90,7 +103,8 @@ def _attempts(model: Autoencoder, sizes: Sizes) -> Iterator[tuple[int, Sizes, di
     more = [free and (_without_single_cells(model, axis, free), free[1]) for axis, free in enumerate(sizes, 1)]
     asserting = {"prefer_deferred_runtime_asserts_over_guards": True}
     known = asserting.keys() <= signature(torch.export.export).parameters.keys()
-    roomy = [free and (free[0] + 4 * free[1], free[1]) for free in sizes]
+    both = zip(sizes, more, strict=True)
+    roomy = [one and two and (max(one[0] + 4 * one[1], two[0]), one[1]) for one, two in both]
     for least, free in ((1, sizes), (1, more), (1, roomy), (2, roomy)):
         yield least, free, {}
         if known:  # what PyTorch cannot prove of all sizes, the program checks of each
@@ -98,7 +112,7 @@ def _attempts(model: Autoencoder, sizes: Sizes) -> Iterator[tuple[int, Sizes, di
 
 
 def _exported(model: Autoencoder, least: int, sizes: Sizes, **settings: Any) -> ExportedProgram:
-    example, dimensions = _example(model, sizes), _dimensions(least, sizes)
+    example, dimensions = _example(model, sizes), _dimensions(least, sizes, model.input_shape[1:])
     return torch.export.export(model, (example,), dynamic_shapes=(dimensions,), strict=False, **settings)
 
 
@@ -158,21 +172,28 @@ FURTHER = (1, 2, 3, 17, 100)
 
 def _example(model: Autoencoder, sizes: Sizes) -> torch.Tensor:
     """An input unlike the planned one, so that nothing of it is taken for a constant."""
-    spatial = [
-        n if free is None else max(n, free[0]) + (2 + at) * free[1]
-        for at, (n, free) in enumerate(zip(model.input_shape[1:], sizes, strict=True), start=1)
-    ]
+    spatial: list[int] = []
+    for at, (n, free) in enumerate(zip(model.input_shape[1:], sizes, strict=True), start=1):
+        spatial.append(n if free is None else _odd_one(max(n, free[0]) + (2 + at) * free[1], free[1], spatial))
     parameter = next(model.parameters(), torch.empty(0))
     return torch.zeros(3, model.input_shape[0], *spatial, device=parameter.device, dtype=parameter.dtype)
 
 
-def _dimensions(least: int, sizes: Sizes) -> dict[int, Any]:
+def _odd_one(first: int, step: int, taken: list[int]) -> int:
+    """The first size that no small stride divides: where one does nothing is padded, which PyTorch takes for a rule."""
+    strides = 210 // gcd(210, step)
+    sizes = range(first, first + 64 * step, step)
+    return next((size for size in sizes if gcd(size, strides) == 1 and size not in taken), first)
+
+
+def _dimensions(least: int, sizes: Sizes, planned: Shape) -> dict[int, Any]:
     dims: dict[int, Any] = {0: torch.export.Dim("batch", min=least, max=LARGEST)}
-    for axis, free in enumerate(sizes, start=2):
+    for axis, (free, here) in enumerate(zip(sizes, planned, strict=True), start=2):
         if free is not None:
             smallest, step = free
-            steps = torch.export.Dim(f"size{axis - 2}", min=-(-smallest // step), max=LARGEST // step)
             offset = smallest % step
+            last = (max(LARGEST, 4 * here) - offset) // step
+            steps = torch.export.Dim(f"size{axis - 2}", min=smallest // step, max=last)
             dims[axis] = steps if step == 1 else step * steps if not offset else step * steps + offset
     return dims
 
@@ -215,6 +236,9 @@ def _write_onnx(program: ExportedProgram, target: Path) -> None:
         import onnxscript  # noqa: F401    # what torch.onnx stands on
     except ImportError as error:
         raise ImportError('ONNX needs more packages: pip install "obverse[export]"') from error
-    written = torch.onnx.export(program, dynamo=True, verbose=False)
+    try:
+        written = torch.onnx.export(program, dynamo=True, verbose=False)
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ObverseError(f"PyTorch cannot write this model as ONNX: {_said(error)}", _advice()) from error
     assert written is not None
     written.save(target, include_initializers=True, external_data=False)

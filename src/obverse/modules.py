@@ -350,8 +350,11 @@ class _Same(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         axes = zip(x.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
-        pads = _backwards([strided_same_padding(*axis) for axis in axes])
-        x = F.pad(x, pads, mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
+        pads = [strided_same_padding(*axis) for axis in axes]
+        if self.padding_mode == "zeros" or not torch.compiler.is_compiling():
+            x = F.pad(x, _backwards(pads), mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
+        else:
+            x = _bordered(x, pads, self.padding_mode)
         convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[len(self.stride) - 1]
         result: Tensor = convolve(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
         return result
@@ -393,6 +396,23 @@ class Pad(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.amounts)) + (f", mode={self.mode!r}" if self.mode != "constant" else "")
+
+
+def _bordered(x: Tensor, amounts: Sequence[tuple[int, int]], mode: str) -> Tensor:
+    """What `torch.nn.functional.pad` gives, which cannot be traced with amounts that depend on the size.
+
+    Of circular padding it asks for the sign of each amount, of a reflection whether there are cells enough.
+    """
+    for dim, (before, after) in enumerate(amounts, start=2):
+        last = x.shape[dim] - 1
+        place = torch.arange(before + x.shape[dim] + after, device=x.device) - before
+        if mode == "reflect":
+            place = last - (last - place.abs()).abs()
+        elif mode == "circular":  # ONNX has no remainder of a free size
+            place = torch.where(place < 0, place + last + 1, place)
+            place = torch.where(place > last, place - last - 1, place)
+        x = x.index_select(dim, place.clamp(min=0, max=last) if mode == "replicate" else place)
+    return x
 
 
 def _backwards(amounts: Sequence[tuple[int, int]]) -> list[int]:
