@@ -21,6 +21,7 @@ from obverse import (
     Sigmoid,
     mirror,
 )
+from obverse.plan import lines
 from obverse.shapes import shape_text
 from obverse.sketches import EXAMPLES, MOST_ROWS, example_of
 from obverse.testing.strategies import chains_with_shapes
@@ -66,8 +67,11 @@ def test_a_model_is_its_hourglass_and_its_plans(make):
 
 def test_so_is_one_whose_encoder_was_there_before():
     module = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2))
-    tree = shown(Autoencoder(module, (1, 28, 28), output=Sigmoid()))
-    assert drawn_shapes(tree) == ["1×28×28", "4×13×13", "8×6×6", "4×13×13", "1×28×28"]
+    model = Autoencoder(module, (1, 28, 28), output=Sigmoid())
+    tree = shown(model)
+    # its decoder is a graph: one step of the picture, and a heading with a row for each of its parts in the table
+    assert drawn_shapes(tree) == ["1×28×28", "4×13×13", "8×6×6", "1×28×28"]
+    assert len(rows(tree)) == 3 + 3 + len(lines(model.decoder.plan)) + 3
 
 
 def test_what_a_tied_decoder_borrows_is_counted_once():

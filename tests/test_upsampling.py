@@ -290,11 +290,11 @@ def test_a_plan_says_where_windows_overlap_unevenly():
     said = "windows overlap by turns along {}, since stride=2 does not divide kernel_size={}."
     advised = ' upsampling="resize" has no such checkerboard.'
     assert model.decoder.plan.notes == (
-        f"1: body: 1 and 2 {said.format('H and W', 3)}{advised}",
-        f"1: shortcut: 0 and 1 {said.format('H and W', 1)}{advised}",
+        f"1.body: 1 and 2 {said.format('H and W', 3)}{advised}",
+        f"1.shortcut: 0 and 1 {said.format('H and W', 1)}{advised}",
         f"3: 1 and 2 {said.format('H', 3)}{advised}",
     )
-    assert "\n\n1: body: 1 and 2 windows" in str(model.decoder.plan)
+    assert "\n\n1.body: 1 and 2 windows" in str(model.decoder.plan)
     assert model.encoder.plan.notes == ()
     assert Autoencoder(encoder, (1, 28, 28), upsampling="resize").decoder.plan.notes == ()
     assert (

@@ -208,8 +208,9 @@ def troubles(results: Sequence[Result]) -> Iterator[str]:
 HEAD = """# Coverage
 
 Which backbones have a mirror, as `make coverage` finds it: the decoder's output has exactly the shape of the encoder's
-input, at every size that the encoder takes, with the same decoder and the same weights. `–` says that the encoder
-itself refuses a size. The last columns count the steps of a network by how they are mirrored:
+input, at every size that the encoder takes, with the same decoder and the same weights. That holds for the literal
+mirror and for [the one that learns](learning.md). `–` says that the encoder itself refuses a size. The last columns
+count the steps of a network by how they are mirrored:
 
 - **exact**: a counterpart of adjoint shape (a transposed convolution, a sum for a copy, the inverse of a permutation);
 - **kept**: a step that keeps its shape, as it is (a norm, an activation);

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from obverse.block import Block, blocks_in
+from obverse.block import Block, blocks_in, brief
 from obverse.errors import ShapeError
 from obverse.shapes import Shape, at_axes, axis_letter, shape_text
 from obverse.sizes import MOST_TRIED, Course, Growing, Sizes, Unknown, Untold, first_of, followed, sizes_where
@@ -245,7 +245,7 @@ def block_refusal(block: Block, shape: Sequence[Any], axis: int, error: Untold) 
     return ShapeError(
         f"which sizes are taken {wheres} cannot be said for all at once: {error.reason}",
         "Give numbers along the other axes, or try the sizes one by one.",
-        where=repr(block)[:80],
+        where=brief(block)[:80],
     )
 
 

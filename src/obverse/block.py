@@ -95,7 +95,7 @@ if TYPE_CHECKING:
 
     from obverse.chain import Chain
 
-__all__ = ["Block", "Limit", "blocks_in", "keywords", "passing", "takes", "variadic"]
+__all__ = ["Block", "Limit", "blocks_in", "brief", "keywords", "passing", "takes", "variadic"]
 
 
 class Limit(NamedTuple):
@@ -136,6 +136,7 @@ class Block:
         around: how its module uses what goes round the code: it `"gives"` (an encoder's part), `"takes"` (its
             mirror's part), or neither. Such a module has `forward(x, around=None)`, a list to append to or to pop from.
         adjoint: the block is linear apart from its bias, and its mirror with the same weights is its transpose.
+        opens: nobody can read off the block what is in it, so a plan shows that: `graph(shape)`, a method that it has.
         flags: names of the arguments that are true or false; read from the annotations.
     """
 
@@ -143,6 +144,7 @@ class Block:
     idle: bool = False
     adjoint: bool = False
     around: Literal["", "gives", "takes"] = ""
+    opens: ClassVar[bool] = False
     flags: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -216,7 +218,7 @@ class Block:
 
     def refuse(self, shape: Shape, reason: str, repair: str = "", nearest: str = "") -> ShapeError:
         """The error to raise for a shape: it names the block and the shape before the reason."""
-        return ShapeError(reason, repair, nearest, where=f"{self!r} at {shape_text(shape)}")
+        return ShapeError(reason, repair, nearest, where=f"{brief(self)} at {shape_text(shape)}")
 
     def to_config(self) -> dict[str, Any]:
         """The block as plain values, for JSON and TOML; see `obverse.config.to_config`."""
@@ -248,7 +250,26 @@ class Block:
 
     def __repr__(self) -> str:
         """Source that makes an equal block: required arguments by position, the rest by keyword, defaults left out."""
-        return f"{type(self).__name__}({', '.join(_arguments(self))})"
+        return f"{type(self).__name__}({', '.join(_arguments(self, repr))})"
+
+    def _brief(self) -> str:
+        if type(self).__repr__ is not Block.__repr__:
+            return repr(self)
+        return f"{type(self).__name__}({', '.join(_arguments(self, brief))})"
+
+
+def brief(value: Any) -> str:
+    """A block in passing, as tables and errors name it: its `repr`, but of a graph how large it is.
+
+    >>> from obverse import Chain, Conv, Residual
+    >>> graph = Residual(Conv(8, 3, padding=1)).graph((8, 9, 9))
+    >>> brief(Chain(Conv(8, 3), graph)), len(repr(graph))
+    ('Chain(Conv(8, 3), Graph of 4 nodes)', 282)
+
+    Args:
+        value: a block, or an argument of one.
+    """
+    return value._brief() if isinstance(value, Block) else repr(value)
 
 
 def _links(block: Block) -> tuple[Block, ...]:
@@ -299,17 +320,17 @@ def _by_name(init: Callable[..., None], arguments: Mapping[str, Mapping[str, Any
     return made
 
 
-def _arguments(block: Block) -> Iterable[str]:
+def _arguments(block: Block, text: Callable[[Any], str]) -> Iterable[str]:
     for argument in fields(block):  # type: ignore[arg-type]    # every block is a dataclass
         value = getattr(block, argument.name)
         if argument.metadata.get("variadic"):
-            yield from map(repr, value)
+            yield from map(text, value)
         elif argument.metadata.get("keywords"):
-            yield from (f"{name}={each!r}" for name, each in value)
+            yield from (f"{name}={text(each)}" for name, each in value)
         elif is_required(argument):
-            yield repr(value)
+            yield text(value)
         elif value != default_of(argument):
-            yield f"{argument.name}={value!r}"
+            yield f"{argument.name}={text(value)}"
 
 
 def is_required(argument: Field[Any]) -> bool:

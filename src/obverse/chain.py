@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from obverse.acceptance import Acceptance, accepts, nearest_taken
-from obverse.block import Block, Limit, passing, takes, variadic
+from obverse.block import Block, Limit, brief, passing, takes, variadic
 from obverse.errors import ShapeError
 from obverse.later import Later
 from obverse.shapes import Shape, as_shape, beginners_batch, shape_text
@@ -111,7 +111,7 @@ class Chain(Block):
                 shapes.append(tuple(map(plain, block.output_shape(shapes[-1]))))
             except TypeError:
                 raise ShapeError(
-                    f"block {place}, {block!r}, gives a size that is no formula of whole numbers.", "Give numbers."
+                    f"block {place}, {brief(block)}, gives a size that is no formula of whole numbers.", "Give numbers."
                 ) from None
         return shapes
 
@@ -282,9 +282,9 @@ def _explained(chain: Chain, shapes: list[Shape], error: ShapeError) -> ShapeErr
 
 
 def _fault(link: Link, shape: Shape, error: ShapeError, advice: str) -> list[str]:
-    inner = error.where.removeprefix(f"{link.block!r} at {shape_text(shape)}").lstrip()
+    inner = error.where.removeprefix(f"{brief(link.block)} at {shape_text(shape)}").lstrip()
     reason = f"{inner}: {error.reason}" if inner else error.reason
-    lines = [f"block {link.place}, {link.block!r}: {reason}", *advice.splitlines()]
+    lines = [f"block {link.place}, {brief(link.block)}: {reason}", *advice.splitlines()]
     return [line for line in lines if line]
 
 
@@ -314,7 +314,7 @@ def _further_faults(chain: Chain, failed: int, shape: Shape) -> Iterator[tuple[L
 
 
 def _listed(chain: Chain) -> str:
-    shown = ", ".join(repr(block) for block in chain.blocks[:MOST_SHOWN])
+    shown = ", ".join(brief(block) for block in chain.blocks[:MOST_SHOWN])
     rest = len(chain.blocks) - MOST_SHOWN
     return f"{shown}, … ({rest} more)" if rest > 0 else shown
 

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from textwrap import fill, wrap
 from typing import Any, NoReturn
@@ -26,7 +27,7 @@ from obverse.chain import Chain
 from obverse.decoder import mirror
 from obverse.errors import ConfigError, ObverseError, RegistryError, ShapeError
 from obverse.expressions import parse
-from obverse.plan import WIDTH, Plan
+from obverse.plan import WIDTH, Plan, lines
 from obverse.rewrite import with_upsampling
 from obverse.shapes import Shape, shape_text
 from obverse.symbols import is_symbolic
@@ -564,13 +565,11 @@ def _say_plan(plan: Plan) -> None:
     if console is None or any(map(is_symbolic, plan.input_shape)):  # formulas take as many lines as they need
         _say(str(plan))
         return
-    head, *lines = str(plan).split("\n")
+    head, given, *rest = str(plan).split("\n")
     console.print(head, style="dim", no_wrap=True, markup=False)
-    steps = iter(plan.steps)
-    for number, line in enumerate(lines):
-        step = next(steps, None) if 0 < number <= len(plan.steps) else None
-        quiet = step is not None and step.block.pointwise
-        style = "dim" if quiet else "bold" if number == len(plan.steps) + 1 else ""
+    quiet = [line.pointwise for line in lines(plan)]
+    styles = ["", *["dim" if each else "" for each in quiet], "bold"]
+    for line, style in zip_longest([given, *rest], styles, fillvalue=""):
         console.print(line, style=style, no_wrap=True, markup=False, overflow="crop")
 
 

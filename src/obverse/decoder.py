@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
-from obverse.block import Block
+from obverse.block import Block, brief
 from obverse.blocks.conv import Conv, ConvTranspose, ResizeConv, Style, SubpixelConv
 from obverse.blocks.dense import Linear
 from obverse.blocks.pointwise import Identity
@@ -230,7 +230,7 @@ def _paired(place: str, block: Any, shape: Shape, mirrors: list[tuple[str, Any]]
             raise ShapeError(
                 f"a {type(leaf).__name__} has no weight in common with its counterpart, so they cannot be tied.",
                 "Give it upsampling='transpose', or leave tied out.",
-                where=f"block {place}, {block!r}",
+                where=f"block {place}, {brief(block)}",
             )
     if isinstance(block, (Conv, ConvTranspose, Linear)):
         yield place, next(there for there, leaf in mirrors if isinstance(leaf, (Conv, ConvTranspose, Linear)))

@@ -240,6 +240,8 @@ class Graph(Block):
         ShapeError: for wires that are given or taken twice, or never; and where a node refuses its shapes.
     """
 
+    opens = True
+
     nodes: tuple[Node, ...] = variadic()
     source: int = 0
     sink: int = -1
@@ -249,6 +251,9 @@ class Graph(Block):
         object.__setattr__(self, "source", source)
         object.__setattr__(self, "sink", nodes[-1].gives[0] if sink is None and nodes else sink)
         _check_wires(self)
+
+    def _brief(self) -> str:
+        return f"Graph of {len(self.nodes)} nodes"
 
     def graph(self, shape: Shape) -> Graph:
         """The graph itself: `Residual` and `Parallel` draw theirs here."""

@@ -48,7 +48,7 @@ def learnable(block: Block, shape: Shape) -> Learnable:
     >>> for name, block, *_ in mirror(learnable(encoder, (3, 28, 28)), (3, 28, 28)).nodes:
     ...     print(name, block)
     3_sum Copy(number=2)
-    3_way.1 ConvTranspose(32, 1, bias=False)
+    3_way.1 ConvTranspose(16, 1, bias=False)
     3_way.0 NearestUnpool((28, 28))
     3 ConvTranspose(16, 3, padding=1)
     2 ConvTranspose(16, 2, stride=2)

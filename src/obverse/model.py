@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from obverse.block import Block
+from obverse.block import Block, brief
 from obverse.blocks.conv import Style
 from obverse.chain import Chain
 from obverse.config import MOST_PARAMETERS, AutoencoderConfig, check_number, to_config
@@ -172,7 +172,8 @@ def _fixed(built: Chain, planned: Shape, here: Chain, shape: Shape) -> Iterator[
     links = zip(built.links, built.shapes(planned), here.links, here.shapes(shape), strict=False)
     for (place, block), before, (_, now), at in links:
         if (before, block) != (at, now) and block.parameter_shapes(before) != now.parameter_shapes(at):
-            yield f"block {place}, {block!r:.120}, were made for {shape_text(before)}, and it gets {shape_text(at)}"
+            text = f"{brief(block):.120}"
+            yield f"block {place}, {text}, were made for {shape_text(before)}, and it gets {shape_text(at)}"
 
 
 class Decoder(Steps):

@@ -12,7 +12,7 @@ from textwrap import indent
 from typing import Any, NamedTuple
 
 from obverse.arithmetic import extent_of, same_padding, strided_same_padding, window_of
-from obverse.block import Block, default_of
+from obverse.block import Block, brief, default_of
 from obverse.blocks.branching import Parallel, Residual
 from obverse.blocks.conv import Conv, ConvTranspose, ResizeConv, Style, SubpixelConv, cells_behind, subpixel_kernel
 from obverse.blocks.dense import Linear
@@ -151,7 +151,7 @@ class _Writer:
             if kind in _WRITERS:
                 return str(_WRITERS[kind](self, block, shape))
         raise ConfigError(
-            f"{block!r} is not written as plain PyTorch: only the blocks that come with obverse are.",
+            f"{brief(block)} is not written as plain PyTorch: only the blocks that come with obverse are.",
             "Build it: Autoencoder(encoder, input_shape).",
         )
 

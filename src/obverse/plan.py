@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import groupby
 from math import prod
 from textwrap import fill, wrap
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from obverse.block import Block
+from obverse.arithmetic import whole
+from obverse.block import Block, brief
 from obverse.chain import Chain
 from obverse.shapes import Shape, shape_text
-from obverse.sight import Seen, halved, through_all
+from obverse.sight import ITSELF, Seen, composed, halved, through_all
 from obverse.symbols import formula_text, is_symbolic, plain
 
-__all__ = ["Plan", "Step"]
+__all__ = ["Line", "Plan", "Step", "lines"]
 
 Number = int | Fraction
+
+Depth = int | Literal["all"] | None
+"""How much of a graph's names tells its rows apart; see `Plan.table`."""
 
 
 class Step(NamedTuple):
@@ -180,31 +186,24 @@ class Plan:
         """
         return sum(step.activations for step in self.steps)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """A row for each step, of plain values: for tables of your own."""
-        return [
-            {
-                "place": step.place,
-                "block": repr(step.block),
-                "input_shape": _plain(step.input_shape),
-                "output_shape": _plain(step.output_shape),
-                "parameters": _plain(step.parameters),
-                "multiply_adds": _plain(step.multiply_adds),
-                "activations": _plain(step.activations),
-                "receptive_field": _plain(step.receptive_field),
-                "jump": _plain(step.jump),
-                "start": _plain(step.start),
-            }
-            for step in self.steps
-        ]
+    def rows(self, depth: Depth = 0) -> list[dict[str, Any]]:
+        """A row for each step, of plain values: for tables of your own.
 
-    def json(self) -> str:
+        Args:
+            depth: how far graphs are opened; by default not at all. See `table`.
+        """
+        return [_row(line) for line in lines(self, depth) if not line.is_heading]
+
+    def json(self, depth: Depth = 0) -> str:
         """The plan as JSON: shapes and totals, and a row for each step; fractions and formulas as text.
 
         >>> import json
         >>> from obverse import Chain, Conv
         >>> json.loads(Chain(Conv(12, 7)).plan((1, 28, 28)).json())["steps"][0]["output_shape"]
         [12, 22, 22]
+
+        Args:
+            depth: how far graphs are opened; by default not at all. See `table`.
         """
         totals = {
             "input_shape": _plain(self.input_shape),
@@ -213,12 +212,12 @@ class Plan:
             "multiply_adds": _plain(self.multiply_adds),
             "activations": _plain(self.activations),
             "compression": _plain(self.compression),
-            "steps": self.rows(),
+            "steps": self.rows(depth),
             "notes": list(self.notes),
         }
         return json.dumps(totals, indent=2, ensure_ascii=False)
 
-    def markdown(self) -> str:
+    def markdown(self, depth: Depth = None) -> str:
         """The plan as a table in Markdown.
 
         >>> from obverse import Chain, Conv
@@ -228,9 +227,12 @@ class Plan:
         | | | 1×28×28 | | | |
         | 0 | `Conv(12, 7)` | 12×22×22 | 600 | 284,592 | 7×7 |
         | | 1×28×28 → 12×22×22 | 1 to 7.4 | 600 | 284,592 | |
+
+        Args:
+            depth: how far graphs are opened. See `table`.
         """
-        head, *rows = self.cells()
-        body = [[f"`{cell}`" if at == 1 and row[0] else cell for at, cell in enumerate(row)] for row in rows]
+        head, *rows = self.cells(depth)
+        body = [[row[0], f"`{row[1]}`" if row[1].endswith(")") else row[1], *row[2:]] for row in rows]
         lines = [f"| {' | '.join(row)} |".replace("  ", " ").replace("  ", " ") for row in [list(head), *body]]
         notes = [f"- {note}" for note in self.notes]
         return "\n".join(
@@ -243,19 +245,44 @@ class Plan:
 
         return page(self)
 
-    def cells(self) -> list[tuple[str, ...]]:
-        """The table as text: its head, what goes in, a row for each step, and the sum."""
-        rows = [
-            (
-                step.place,
-                repr(step.block),
-                shape_text(step.output_shape),
-                _count(step.parameters),
-                _count(step.multiply_adds),
-                shape_text(step.receptive_field) if step.receptive_field else "",
-            )
-            for step in self.steps
-        ]
+    def table(self, depth: Depth = None, *, width: int = 80) -> str:
+        """The plan as text, which is what `print` shows.
+
+        A block that stands on a graph which nobody can read off it (a lifted module, the mirror of one) is a heading,
+        and what is in it stands below: a row for all steps whose names begin alike, with what they cost together.
+
+        >>> from obverse import Chain, Conv, ReLU
+        >>> from obverse.graph import Graph, Node
+        >>> stage = [("conv", Conv(8, 3, padding=1)), ("act", ReLU())]
+        >>> names = [(f"{at}.{name}", block) for at in ("low", "high") for name, block in stage]
+        >>> graph = Graph(*[Node(name, block, (at,), (at + 1,)) for at, (name, block) in enumerate(names)])
+        >>> print(Chain(graph).plan((3, 28, 28)).table(depth=1))
+           block              shape out  parameters  multiply-adds  sees
+                                3×28×28
+        0  Graph of 4 nodes
+          low   2 steps         8×28×28         224        169,344   3×3
+          high  2 steps         8×28×28         584        451,584   5×5
+           3×28×28 → 8×28×28   1 to 2.7         808        620,928
+
+        Args:
+            depth: how many parts of a name tell steps apart: with 1, `layer2.0.conv1` stands under `layer2`. `"all"`
+                gives every step a row, 0 only those of the chain. `None` goes as deep as leaves each graph 24 rows, a
+                screenful.
+            width: the columns that it has.
+
+        Raises:
+            ShapeError: for another depth.
+        """
+        lettered = any(map(is_symbolic, self.input_shape))
+        return "\n".join((_formulas if lettered else _table)(self.cells(depth), width))
+
+    def cells(self, depth: Depth = None) -> list[tuple[str, ...]]:
+        """The table as text: its head, what goes in, a row for each step, and the sum.
+
+        Args:
+            depth: how far graphs are opened. See `table`.
+        """
+        rows = [_cells(line) for line in lines(self, depth)]
         path = f"{shape_text(self.input_shape)} → {shape_text(self.output_shape)}"
         total = ("", path, _ratio(self.compression), _count(self.parameters), _count(self.multiply_adds), "")
         head = ("", "block", "shape out", "parameters", "multiply-adds", "sees")
@@ -265,11 +292,19 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """What the blocks have to say, each with its place, and what PyTorch cannot export of them."""
         limits = self.chain.limits(self.input_shape)
-        return (*self.chain.notes(self.input_shape), *[limit.reason for limit in limits])
+        return _said_once([*self.chain.notes(self.input_shape), *[limit.reason for limit in limits]])
+
+    @cached_property
+    def _insides(self) -> tuple[tuple[_Part, ...], ...]:
+        """For each step what is in it, if it is to be opened."""
+        before = [(ITSELF.seen,) * (len(self.input_shape) - 1), *[step.sight for step in self.steps]]
+        return tuple(
+            [tuple(_inside(step, seen, self.borrowed)) for step, seen in zip(self.steps, before, strict=False)]
+        )
 
     def __str__(self) -> str:
-        notes = [fill(note, WIDTH, subsequent_indent=" " * (note.index(":") + 2)) for note in self.notes]
-        return "\n".join([*_table(self), *([""] if notes else []), *notes])
+        notes = [fill(note, WIDTH, subsequent_indent=" " * min(note.index(":") + 2, 6)) for note in self.notes]
+        return "\n".join([self.table(), *([""] if notes else []), *notes])
 
 
 def _steps(plan: Plan) -> Iterator[Step]:
@@ -292,34 +327,280 @@ def _steps(plan: Plan) -> Iterator[Step]:
         yield Step(place, block, before, after, own, cost, sight, shapes[0])
 
 
+# What is in a graph --------------------------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """What is in a graph: a step of it, or parameters that none of its steps has."""
+
+    name: str
+    step: Step | None
+    parameters: int
+    text: str = ""
+
+
+def _inside(link: Step, seen: tuple[Seen, ...] | None, borrowed: frozenset[str]) -> Iterator[_Part]:
+    """The parts of a link's graph; none of one that is not to be opened.
+
+    Args:
+        link: the step of the plan.
+        seen: what the cells that go into it see.
+        borrowed: names of parameters that are another's.
+    """
+    block: Any = link.block
+    shape = link.input_shape
+    if not block.opens:
+        return
+    from obverse.graph import Copy, Split  # there by now, and a chain's plan needs none
+
+    graph = block.graph(shape)
+    wires, sights = graph.wires(shape), _sights(graph, shape)
+    lettered = any(map(is_symbolic, shape))
+    shown = [node for node in graph.nodes if not isinstance(node.block, Copy | Split)]  # which hand on what they get
+    owned, beside = _owned({node.name for node in shown}, link, borrowed)
+    parts: list[_Part] = []
+    for name, inner, takes, gives in shown:
+        before, after = wires[takes[0]], wires[gives[0]]
+        cost = inner.multiply_adds(before) if isinstance(inner, Block) else 0
+        own = owned.pop(name, 0)  # a module that is used again is counted where it is used first
+        sight = composed(seen, sights[gives[0]], after[1:]) if sights else None
+        if lettered:
+            before, after, cost = tuple(map(plain, before)), tuple(map(plain, after)), plain(cost)
+        either: Any = inner
+        step = Step(f"{link.place}.{name}", either, before, after, own, cost, sight, link.seen_from)
+        parts.append(_Part(name, step, own))
+    for name, (text, number) in beside.items():
+        parts.insert(_end_of(name, parts), _Part(name, None, number, text))
+    yield from parts
+
+
+def _sights(graph: Any, shape: Shape) -> Any:
+    try:
+        return graph.sights(shape)
+    except TypeError:  # windows that depend on a size of which only the letter is known
+        return None
+
+
+def _owned(names: set[str], link: Step, borrowed: frozenset[str]) -> tuple[dict[str, int], dict[str, tuple[str, int]]]:
+    """How many numbers each node learns; and those that none does, with a word about them.
+
+    These are parameters that a module keeps for itself (a class token), and modules that are not run (a classifier
+    behind the code).
+    """
+    within = {part for name in names for part in _paths(name)}
+    owned: dict[str, int] = {}
+    beside: dict[str, tuple[str, int]] = {}
+    for name, size in link.block.parameter_shapes(link.input_shape).items():
+        if f"{link.place}.{name}" in borrowed:
+            continue
+        paths = list(_paths(name))
+        owner = next((path for path in reversed(paths) if path in names), None)
+        if owner is not None:
+            owned[owner] = owned.get(owner, 0) + prod(size)
+        else:
+            path = next((path for path in paths if path not in within), name)
+            text = "a parameter" if path == name else "not run"
+            beside[path] = (text, beside.get(path, ("", 0))[1] + prod(size))
+    return owned, beside
+
+
+def _paths(name: str) -> Iterator[str]:
+    """`a.b.c`: `a`, `a.b`, `a.b.c`."""
+    parts = name.split(".")
+    return (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+
+
+def _end_of(name: str, parts: list[_Part]) -> int:
+    """Where a part goes that has no place in the order: behind those in the smallest module around it."""
+    for path in reversed(list(_paths(name))[:-1]):
+        found = [at for at, part in enumerate(parts) if part.name.startswith(f"{path}.")]
+        if found:
+            return found[-1] + 1
+    return len(parts)
+
+
+# Rows of the table ---------------------------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """A row of a plan's table.
+
+    Attributes:
+        place: where it stands.
+        text: the block, or how many steps they are.
+        steps: what it sums up; nothing for a heading, and for parameters that no step has.
+        parameters: how many; `None` for a heading, whose numbers stand below it.
+    """
+
+    place: str
+    text: str
+    steps: tuple[Step, ...]
+    parameters: int | None
+
+    @property
+    def is_heading(self) -> bool:
+        """Whether what it names is in the rows below."""
+        return self.parameters is None
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it is a single block that keeps every shape."""
+        return len(self.steps) == 1 and getattr(self.steps[0].block, "pointwise", False)
+
+
+MOST_ROWS = 24
+"""Rows for a graph, if nobody says otherwise: a screenful."""
+
+
+def lines(plan: Plan, depth: Depth = None) -> list[Line]:
+    """The rows of a plan's table, without its head and the sum.
+
+    >>> from obverse import Conv
+    >>> [line.text for line in lines(Chain(Conv(16, 3)).plan((1, 28, 28)))]
+    ['Conv(16, 3)']
+
+    Args:
+        plan: the plan.
+        depth: how far graphs are opened. See `Plan.table`.
+
+    Raises:
+        ShapeError: for what is no depth.
+    """
+    if depth is not None and depth != "all":
+        whole("depth", depth, 0)
+    found: list[Line] = []
+    for step, parts in zip(plan.steps, plan._insides if depth != 0 else [()] * len(plan.steps), strict=True):
+        if parts:
+            found += [Line(step.place, brief(step.block), (), None), *_opened(step.place, parts, depth)]
+        else:
+            found.append(Line(step.place, brief(step.block), (step,), step.parameters))
+    return found
+
+
+def _opened(place: str, parts: tuple[_Part, ...], depth: Depth) -> list[Line]:
+    deepest = max([part.name.count(".") for part in parts]) + 1
+    if depth is not None:
+        return _grouped(place, parts, deepest + 1 if depth == "all" else depth)
+    groups = _grouped(place, parts, 1)
+    for further in range(2, deepest + 1):
+        finer = _grouped(place, parts, further)
+        if len(finer) > MOST_ROWS:
+            break
+        groups = finer
+    return groups
+
+
+def _grouped(place: str, parts: tuple[_Part, ...], depth: int) -> list[Line]:
+    """A row for each run of parts whose names begin alike."""
+    runs = groupby(parts, key=lambda part: tuple(part.name.split(".")[:depth]))
+    return [_line(place, ".".join(path), list(run)) for path, run in runs]
+
+
+def _line(place: str, path: str, parts: list[_Part]) -> Line:
+    steps = tuple([part.step for part in parts if part.step is not None])
+    name, text = path, f"{len(steps)} step{'s' * (len(steps) != 1)}"
+    if len(parts) == 1:
+        name, text = parts[0].name, parts[0].text or brief(steps[0].block)
+    return Line(f"{place}.{name}", text, steps, sum([part.parameters for part in parts]))
+
+
+def _row(line: Line) -> dict[str, Any]:
+    """A line as plain values."""
+    steps = line.steps
+    is_block = len(steps) == 1 and line.text == brief(steps[0].block)
+    first, last = (steps[0], steps[-1]) if steps else (None, None)
+    return {
+        "place": line.place,
+        "block": repr(steps[0].block) if is_block else line.text,
+        "input_shape": first and _plain(first.input_shape),
+        "output_shape": last and _plain(last.output_shape),
+        "parameters": _plain(line.parameters),
+        "multiply_adds": _plain(sum([step.multiply_adds for step in steps])),
+        "activations": _plain(sum([step.activations for step in steps])),
+        "receptive_field": last and _plain(last.receptive_field),
+        "jump": last and _plain(last.jump),
+        "start": last and _plain(last.start),
+    }
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    """A line as text."""
+    if line.is_heading:
+        return (line.place, line.text, "", "", "", "")
+    if not line.steps:
+        return (line.place, line.text, "", _count(line.parameters), "", "")
+    last = line.steps[-1]
+    return (
+        line.place,
+        line.text,
+        shape_text(last.output_shape),
+        _count(line.parameters),
+        _count(sum([step.multiply_adds for step in line.steps])),
+        shape_text(last.receptive_field) if last.receptive_field else "",
+    )
+
+
+# As text -------------------------------------------------------------------------------------------------------------
+
 WIDTH = 80
 """Columns of a terminal that everybody has."""
 
-
-def _table(plan: Plan) -> Iterator[str]:
-    rows = plan.cells()
-    if any(map(is_symbolic, plan.input_shape)):
-        yield from _formulas(rows)
-        return
-    at, *others = [max(len(row[column]) for row in rows) for column in (0, 2, 3, 4, 5)]
-    room = max(WIDTH - at - sum(others) - 2 * 5, 12)
-    room = min(room, max(len(row[1]) for row in rows))
-    for row in rows:
-        cells = (f"{cell:>{width}}" for cell, width in zip(row[2:], others, strict=True))
-        yield "  ".join([f"{row[0]:<{at}}", f"{_shortened(row[1], room):<{room}}", *cells]).rstrip()
+LEAST = 13
+"""Columns for a block, however long the names of places are."""
 
 
-def _formulas(rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _table(rows: list[tuple[str, ...]], width: int) -> Iterator[str]:
+    others = [max(len(row[column]) for row in rows) for column in (2, 3, 4, 5)]
+    free = max(width - sum(others) - 2 * len(others), LEAST)
+    places = _places(rows, max(free - LEAST - 2, LEAST))
+    begun = [f"{place}  {row[1]}" for place, row in zip(places, rows, strict=True)]
+    room = min(free, max([len(text) for text, row in zip(begun, rows, strict=True) if any(row[2:])]))
+    for text, row in zip(begun, rows, strict=True):
+        if any(row[2:]):
+            numbers = (f"{cell:>{wide}}" for cell, wide in zip(row[2:], others, strict=True))
+            yield "  ".join([f"{_shortened(text, room):<{room}}", *numbers]).rstrip()
+        else:
+            yield _shortened(text, width)
+
+
+def _formulas(rows: list[tuple[str, ...]], width: int) -> Iterator[str]:
     """Blocks with the shapes that come out, as formulas: beside them where there is room, else below."""
-    at = max(len(row[0]) for row in rows)
-    room = min(max(len(row[1]) for row in rows[:-1]), WIDTH // 2)
-    for place, block, shape, *_ in rows[:-1]:
-        line = f"{place:<{at}}  {_shortened(block, room):<{room}}  {shape}"
-        if len(line) <= WIDTH:
+    places = _places(rows, width // 2)
+    texts = [f"{place}  {_shortened(row[1], width // 2)}" for place, row in zip(places, rows[:-1], strict=False)]
+    room = max([len(text) for text, row in zip(texts, rows, strict=False) if row[2]])
+    for place, text, (_, block, shape, *_) in zip(places, texts, rows, strict=False):
+        line = f"{text:<{room}}  {shape}"
+        if len(line) <= width:
             yield line.rstrip()
         else:
-            yield f"{place:<{at}}  {_shortened(block, WIDTH - at - 2)}"
-            yield from wrap(shape, WIDTH, initial_indent=" " * (at + 4), subsequent_indent=" " * (at + 6))
+            at = len(place)
+            yield f"{place}  {_shortened(block, width - at - 2)}"
+            yield from wrap(shape, width, initial_indent=" " * (at + 4), subsequent_indent=" " * (at + 6))
+
+
+def _places(rows: list[tuple[str, ...]], most: int) -> list[str]:
+    """The first column: places, and below a heading the names inside, moved in; each as wide as those beside it."""
+    heading, found = "\0", []
+    for place, _, *cells in rows:
+        if place and not any(cells):
+            heading = f"{place}."
+        inside = place.startswith(heading)
+        name = f"  {place.removeprefix(heading)}" if inside else place
+        found.append((heading if inside else "", _shortened_in_front(name, most)))
+    wide: dict[str, int] = {}
+    for section, name in found:
+        wide[section] = max(wide.get(section, 0), len(name))
+    return [f"{name:<{wide[section]}}" for section, name in found]
+
+
+def _said_once(notes: list[str]) -> tuple[str, ...]:
+    """Notes that say the same are one, with all their places in front."""
+    places: dict[str, list[str]] = {}
+    for note in notes:
+        found = re.fullmatch(r"((?:[\w.]+: )*)(.*)", note, re.DOTALL)
+        assert found is not None  # it takes everything
+        places.setdefault(found[2], []).append(found[1].removesuffix(": ").replace(": ", "."))
+    return tuple([f"{', '.join(where)}: {text}" for text, where in places.items()])
 
 
 def _count(number: Any) -> str:
@@ -341,3 +622,7 @@ def _ratio(compression: Any) -> str:
 
 def _shortened(text: str, room: int) -> str:
     return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
+def _shortened_in_front(place: str, room: int) -> str:
+    return place if len(place) <= room else f"  …{place[len(place) - room + 3 :]}"

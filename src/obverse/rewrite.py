@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from obverse.arithmetic import extent_of
-from obverse.block import Block, takes
+from obverse.block import Block, brief, takes
 from obverse.blocks.branching import Drawn, Parallel, Residual
 from obverse.blocks.conv import Conv, Style, check_style
 from obverse.blocks.pooling import AvgPool, LPPool, MaxPool, pool_axes
@@ -114,7 +114,7 @@ def all_convolutional(chain: Chain, shape: Shape | None = None) -> Chain:
         raise ShapeError(
             "how many channels reach a pooling depends on the input.",
             "Give the input's shape: all_convolutional((3, 224, 224)).",
-            where=repr(chain)[:80],
+            where=brief(chain)[:80],
         )
     return answers.pop()
 

@@ -11,7 +11,7 @@ from html import escape
 from math import log1p, prod, sqrt
 from typing import NamedTuple
 
-from obverse.block import Block
+from obverse.block import Block, brief
 from obverse.errors import ObverseError
 from obverse.plan import Plan
 from obverse.shapes import Shape, shape_text
@@ -90,7 +90,7 @@ def _rows(plan: Plan, half: str) -> Iterator[_Row]:
             continue
         if row is not None:
             yield row
-        row = _Row(step.output_shape, repr(step.block).removesuffix("()"), step.parameters, half)
+        row = _Row(step.output_shape, brief(step.block).removesuffix("()"), step.parameters, half)
     if row is not None:
         yield row
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from obverse.arithmetic import differ, whole
-from obverse.block import Block, Limit, passing, variadic
+from obverse.block import Block, Limit, brief, passing, variadic
 from obverse.blocks.conv import Conv
 from obverse.blocks.pointwise import Identity
 from obverse.blocks.resampling import Upsample
@@ -33,6 +33,8 @@ __all__ = ["Drawn", "Parallel", "Residual"]
 
 class Drawn(Block):
     """A block that stands on a graph, which it draws for a shape."""
+
+    opens = True
 
     def graph(self, shape: Shape) -> Graph:
         """The graph that does the work."""
@@ -102,6 +104,8 @@ class Parallel(Drawn):
         MirrorError: for a gated branch that changes its shape; gate behind it instead.
     """
 
+    opens = False
+
     branches: tuple[Block, ...] = variadic()
     fan: Literal["copy"] | tuple[int, ...] = "copy"
     join: Literal["add", "concat", "multiply"] = "add"
@@ -150,8 +154,8 @@ class Parallel(Drawn):
         main, *gates = self.branches
         if self.fan != "copy" or (len(after) != len(shape) or any(map(differ, after, shape))):
             raise MirrorError(
-                f"{self!r} gates a branch that takes {shape_text(shape)} to {shape_text(after)}, so that its mirror "
-                "would need gates of another shape.",
+                f"{brief(self)} gates a branch that takes {shape_text(shape)} to {shape_text(after)}, so that its "
+                "mirror would need gates of another shape.",
                 f"Gate behind it: Chain({main!r}, Parallel(Identity(), ..., join='multiply')).",
             )
         return Parallel(main.mirror(shape), *gates, join="multiply")
@@ -213,6 +217,8 @@ which no 1×1 convolution gives at every size.
     Raises:
         ShapeError: where body and shortcut cannot be added, with a shortcut to paste.
     """
+
+    opens = False
 
     body: Block
     shortcut: Block | None = None

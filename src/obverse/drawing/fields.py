@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from obverse.block import brief
 from obverse.drawing.cells import WIDE, dots, page, segments, write
 from obverse.drawing.themes import Colours, Theme, colours_of
 from obverse.errors import ShapeError
@@ -88,7 +89,7 @@ def _fields(plan: Plan, axis: int) -> Iterator[_Field]:
         before = (size, jump, start, cells)
         centres = [start + jump * cell for cell in range(cells)]
         middle = centres[(cells - 1) // 2]
-        yield _Field(repr(step.block), size, middle - size / 2, middle + size / 2, centres, cells)
+        yield _Field(brief(step.block), size, middle - size / 2, middle + size / 2, centres, cells)
 
 
 def _draw_field(

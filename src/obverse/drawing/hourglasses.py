@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
+from obverse.block import brief
 from obverse.drawing.themes import Colours, Theme, colours_of
 from obverse.errors import ObverseError
 from obverse.shapes import shape_text
@@ -185,7 +186,7 @@ def _rows(plan: PlanLike) -> Iterator[_Row]:
         sees = shape_text(getattr(step, "receptive_field", None) or ())
         around = getattr(step.block, "around", "")
         count = step.block.numbers_around(step.input_shape) if around == "gives" else 0
-        label = repr(step.block).removesuffix("()")
+        label = brief(step.block).removesuffix("()")
         row = _Row(tuple(step.output_shape), label, "", step.parameters, sees.removeprefix("()"), around, count)
     if row is not None:
         yield row
