@@ -8,7 +8,7 @@ from statistics import mean, median
 
 import pytest
 import torch
-from hypothesis import assume, given, reject, settings
+from hypothesis import assume, example, given, reject, settings
 from hypothesis import strategies as st
 from torch import nn
 from torchvision import models
@@ -24,9 +24,12 @@ from obverse import (
     Dropout,
     Flatten,
     GroupNorm,
+    Identity,
     Linear,
     MaxPool,
     Parallel,
+    Pointwise,
+    Rearrange,
     ReLU,
     Residual,
     ShapeError,
@@ -76,6 +79,8 @@ def test_its_parameters_are_the_same_at_every_size(drawn, more):
 
 @settings(deadline=None, max_examples=20)
 @given(chains_with_shapes(), st.integers(0, 5))
+@example((Chain(Identity(), Rearrange("a b -> b a"), MaxPool(1)), (1, 1)), 1)
+@example((Chain(Rearrange("c h w -> h w c"), MaxPool(2)), (3, 6, 6)), 2)
 def test_what_is_built_of_it_restores_every_size(drawn, more):
     chain, shape = drawn
     literal, model = (Autoencoder(chain, shape, literal=literal).eval() for literal in (True, False))
@@ -141,6 +146,12 @@ def test_noise_is_left_out():
         "ReLU",
     }
     assert torch.equal(model.decoder(code)[0], model.decoder(code)[3])
+
+
+@pytest.mark.parametrize("block", [Dropout(), Identity(), ReLU(), *map(Pointwise, ("AlphaDropout", "SELU"))])
+def test_what_is_idle_gives_in_evaluation_what_it_is_given(block):
+    x = torch.randn(2, 3, 5, 5)
+    assert torch.equal(block.build((3, 5, 5)).eval()(x), x) == block.idle
 
 
 @pytest.mark.parametrize(("first", "channels"), [(8, 16), (32, 64), (96, 64)])

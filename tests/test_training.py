@@ -156,6 +156,21 @@ def test_the_model_stays_as_it_was_but_for_its_weights():
     assert list(model.state_dict()) == keys
 
 
+def test_a_model_is_left_on_the_device_that_it_came_from():
+    class Away(nn.Conv2d):
+        """On a device of its own: `there` is what `Module.to` was last told."""
+
+        there = "nowhere"
+
+        def to(self, *args, **kwargs):
+            self.there = str(args[0])
+            return super().to(*args, **kwargs)
+
+    model = Away(1, 1, 3, padding=1)
+    quietly(model, pixels())
+    assert model.there == "cpu"
+
+
 def test_a_plain_module_that_gives_only_a_reconstruction_trains():
     model = nn.Conv2d(1, 1, 3, padding=1)
     assert quietly(model, pixels(), epochs=5, learning_rate=1e-2).train_loss < evaluate(nn.Identity(), pixels()) + 1

@@ -7,12 +7,13 @@ shapes goes on to hold. How much each of them is worth stands in docs/learning.m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
 from typing import Any, Literal, NamedTuple
 
-from obverse.block import Block
+from obverse.block import Block, brief
 from obverse.blocks.branching import Drawn
 from obverse.blocks.conv import Conv, ConvTranspose
 from obverse.blocks.pointwise import (
@@ -23,11 +24,11 @@ from obverse.blocks.pointwise import (
     ReLU,
     RMSNorm,
 )
-from obverse.blocks.pooling import AdaptiveAvgPool
+from obverse.blocks.pooling import AdaptiveAvgPool, AvgPool, LPPool, MaxPool
 from obverse.blocks.rearrange import Rearrange
 from obverse.chain import Chain
 from obverse.errors import ShapeError
-from obverse.graph import Copy, Graph, Junction, Node, Product, Sum
+from obverse.graph import Copy, Graph, Node, Product, Sum
 from obverse.rewrite import convolved
 from obverse.shapes import Shape
 
@@ -75,10 +76,20 @@ def learnable(block: Block, shape: Shape) -> Learnable:
         shape: what goes into it. What is done, and where, is settled here, and holds at every size.
     """
     plain = Learnable(block)
-    graph = plain.graph(shape)
-    image = _drawn_from(graph, shape)
-    widened = replace(plain, image=image)
+    graph, here = plain.graph(shape), plain.taken(shape)
+    try:
+        there = plain.taken(_doubled(shape))
+    except ShapeError:  # it takes no other size, or not that one: what is seen here is all there is to see
+        there = {name: _doubled(taken) if taken == shape else taken for name, taken in here.items()}
+    steady = {name for name, taken in here.items() if name in there and there[name][:1] == taken[:1]}
+    pools = tuple([node.name for node in graph.nodes if node.name in steady and _is_pooling(node.block)])
+    whole = {name for name in steady if (here[name][1:], there[name][1:]) == (shape[1:], _doubled(shape)[1:])}
+    widened = replace(plain, pools=pools, image=_drawn_from(graph, whole))
     return replace(widened, ways=tuple(_ways(widened, shape)))
+
+
+def _doubled(shape: Shape) -> Shape:
+    return (shape[0], *[2 * size for size in shape[1:]])
 
 
 class Way(NamedTuple):
@@ -101,11 +112,14 @@ class Learnable(Drawn):
 
     Attributes:
         encoder: what is rewritten.
+        pools: the names of the poolings that are taken back by convolutions: those whose channels are no sizes, so
+            that the weights are the same at every size.
         image: the name of the convolution that the whole image is widened for; `""` for none.
         ways: the short ways around its stages.
     """
 
     encoder: Block
+    pools: tuple[str, ...] = ()
     image: str = ""
     ways: tuple[Way, ...] = ()
 
@@ -118,9 +132,18 @@ class Learnable(Drawn):
         return self.encoder.output_shape(shape)
 
     def graph(self, shape: Shape) -> Graph:
-        graph = _normed(_taught(flat(self.encoder, shape), shape))
+        graph = _normed(_taught(flat(self.encoder, shape), shape, self.pools))
         graph = _widened(graph, self.image) if self.image else graph
         return _with_ways(graph, shape, self.ways)
+
+    def taken(self, shape: Shape) -> dict[str, Shape]:
+        """What each node is given, for an input of a shape."""
+        graph = self.graph(shape)
+        wires = graph.wires(shape)
+        return {node.name: wires[node.takes[0]] for node in graph.nodes}
+
+    def _brief(self) -> str:
+        return brief(self.encoder)
 
 
 # One graph of everything ---------------------------------------------------------------------------------------------
@@ -182,7 +205,7 @@ def _graph_of(block: Block, shape: Shape) -> Graph | None:
 # What is done to each block ------------------------------------------------------------------------------------------
 
 
-def _taught(graph: Graph, shape: Shape) -> Graph:
+def _taught(graph: Graph, shape: Shape, pools: tuple[str, ...]) -> Graph:
     """The graph without noise, with poolings as convolutions, and depthwise convolutions that resize."""
     wires = graph.wires(shape)
     same: dict[int, int] = {}
@@ -192,18 +215,29 @@ def _taught(graph: Graph, shape: Shape) -> Graph:
         if isinstance(node.block, Block) and node.block.idle and len(graph.nodes) > 1:
             same[node.gives[0]] = takes[0]
             continue
-        block = node.block if isinstance(node.block, Junction) else _as_learned(node.block, wires[node.takes[0]])
+        block: Any = node.block
+        if node.name in pools:
+            block = _as_convolution(block, wires[node.takes[0]])
+        elif _is_depthwise(block, wires[node.takes[0]]):
+            block = replace(block, upsampling="resize")
         nodes.append(node._replace(block=block, takes=takes))
     sink = same.get(graph.sink, graph.sink)
     return Graph(*nodes, source=graph.source, sink=sink) if nodes else graph
 
 
-def _as_learned(block: Block, shape: Shape) -> Block:
-    if isinstance(block, Conv) and block.is_strided and block.upsampling is None and block.groups == shape[0] > 1:
-        return replace(block, upsampling="resize")
-    full = block if block.around else convolved(block, shape)
-    if full is block:
-        return block
+def _is_pooling(block: Any) -> bool:
+    """Whether a pooling is not undone by what goes round the code."""
+    return isinstance(block, (MaxPool, AvgPool, LPPool)) and not block.around
+
+
+def _is_depthwise(block: Any, shape: Shape) -> bool:
+    """Whether a convolution makes sizes smaller, each channel by itself, and does not say how to undo that."""
+    strided = isinstance(block, Conv) and block.is_strided and block.upsampling is None
+    return strided and block.groups == shape[0] > 1
+
+
+def _as_convolution(pooling: Block, shape: Shape) -> Block:
+    full = convolved(pooling, shape)
     parts = full.blocks if isinstance(full, Chain) else (full,)  # with a `ceil_mode`: padding, and the convolution
     learned = [_as_sparse(part, shape) if isinstance(part, Conv) and not part.is_strided else part for part in parts]
     return learned[0] if len(learned) == 1 else Chain(*learned)
@@ -252,14 +286,17 @@ def _is_bare(block: Any) -> bool:
 # The image, from many channels ---------------------------------------------------------------------------------------
 
 
-def _drawn_from(graph: Graph, shape: Shape) -> str:
-    """The first convolution of the whole image, if there is one that is used once: where the encoder begins to see."""
-    wires, whole = graph.wires(shape), set(_cuts(graph))
-    names = [node.name for node in graph.nodes]
+def _drawn_from(graph: Graph, whole: Collection[str]) -> str:
+    """The first convolution, if it is given the whole image and used once: where the encoder begins to see.
+
+    Args:
+        graph: of the encoder.
+        whole: the names of the nodes that are given something of the image's size.
+    """
+    cuts, names = set(_cuts(graph)), Counter(node.name for node in graph.nodes)
     for name, block, takes, _ in graph.nodes:
-        if isinstance(block, Conv) and takes[0] in whole:
-            fits = wires[takes[0]][1:] == shape[1:] and block.groups == 1 and names.count(name) == 1
-            return name if fits else ""
+        if isinstance(block, Conv) and takes[0] in cuts:
+            return name if name in whole and block.groups == 1 == names[name] else ""
     return ""
 
 
@@ -287,7 +324,7 @@ def _ways(block: Learnable, shape: Shape) -> Iterator[Way]:
 
     Which axes are sizes is seen by doubling them; an encoder that refuses that is left alone.
     """
-    doubled = (shape[0], *[2 * size for size in shape[1:]])
+    doubled = _doubled(shape)
     try:
         graph, large = block.graph(shape), block.graph(doubled)
         before, after = graph.wires(shape), large.wires(doubled)
@@ -314,9 +351,9 @@ def _jumps(before: Shape, after: Shape) -> bool:
 
 def _places(graph: Graph) -> dict[str, int]:
     """The nodes through which every way leads, and what they give; those that run once."""
-    names = [node.name for node in graph.nodes]
+    names = Counter(node.name for node in graph.nodes)
     cuts = set(_cuts(graph))
-    single = [node for node in graph.nodes if len(node.gives) == 1 and names.count(node.name) == 1]
+    single = [node for node in graph.nodes if len(node.gives) == 1 == names[node.name]]
     return {node.name: node.gives[0] for node in single if node.gives[0] in cuts}
 
 
