@@ -8,7 +8,7 @@ from statistics import mean, median
 
 import pytest
 import torch
-from hypothesis import assume, example, given, reject, settings
+from hypothesis import assume, example, given, reject
 from hypothesis import strategies as st
 from torch import nn
 from torchvision import models
@@ -27,12 +27,14 @@ from obverse import (
     Identity,
     Linear,
     MaxPool,
+    Pad,
     Parallel,
     Pointwise,
     Rearrange,
     ReLU,
     Residual,
     ShapeError,
+    Sigmoid,
     mirror,
 )
 from obverse.habits import learnable
@@ -77,7 +79,6 @@ def test_its_parameters_are_the_same_at_every_size(drawn, more):
     assert sizes[0] == sizes[1]
 
 
-@settings(deadline=None, max_examples=20)
 @given(chains_with_shapes(), st.integers(0, 5))
 @example((Chain(Identity(), Rearrange("a b -> b a"), MaxPool(1)), (1, 1)), 1)
 @example((Chain(Rearrange("c h w -> h w c"), MaxPool(2)), (3, 6, 6)), 2)
@@ -130,6 +131,8 @@ def test_depthwise_convolutions_resize_unless_they_say_otherwise():
     encoder = Chain(Conv(8, 3), Conv(8, 3, stride=2, groups=8), Conv(8, 3, stride=2, groups=8, upsampling="transpose"))
     blocks = blocks_of(encoder, (3, 28, 28))
     assert [blocks["1"].upsampling, blocks["2"].upsampling] == ["resize", "transpose"]
+    grouped = blocks_of(Chain(Conv(8, 3), Conv(8, 3, stride=2, groups=4)), (3, 28, 28))
+    assert grouped["1"].upsampling is None
 
 
 def test_noise_is_left_out():
@@ -162,6 +165,11 @@ def test_the_image_is_drawn_at_full_size_from_many_channels(first, channels):
     assert decoder.nodes[-1].block == ConvTranspose(3, 3, padding=1)
 
 
+@pytest.mark.parametrize("first", [Conv(6, 3, groups=3), Chain(MaxPool(2), Conv(8, 3)), Chain(Pad(1), Conv(8, 3))])
+def test_nor_is_one_whose_first_convolution_sees_groups_of_it_or_another_size(first):
+    assert learnable(first, (3, 28, 28)).image == ""
+
+
 def test_a_first_convolution_that_is_used_again_keeps_its_channels():
     convolution = nn.Conv2d(3, 3, 3, padding=1)
     model = Autoencoder(nn.Sequential(convolution, nn.ReLU(), convolution), (3, 9, 9))
@@ -184,6 +192,18 @@ def test_a_way_leads_around_every_stage():
     blocks = blocks_of(encoder, (3, 24, 24))
     assert [blocks["6_way.0"], blocks["6_way.1"]] == [AdaptiveAvgPool((12, 12)), Conv(16, 1, bias=False)]
     assert learnable(encoder, (3, 4, 4)).ways == learnable(encoder, (3, 24, 24)).ways  # the same at any planned size
+
+
+def test_no_way_leads_where_one_axis_grows():
+    encoder = Chain(Conv(8, 3, padding=1), Rearrange("c (h a) w -> c h (w a)", a=2), Conv(8, 3, padding=1))
+    assert learnable(encoder, (3, 24, 24)).ways == ()
+
+
+def test_a_gate_is_mirrored_as_ever():
+    gate = Chain(AdaptiveAvgPool(1), Conv(4, 1), ReLU(), Conv(8, 1), Sigmoid())
+    encoder = Chain(Conv(8, 3, stride=2, padding=1), Parallel(Identity(), gate, join="multiply"))
+    rewritten = learnable(encoder, (3, 25, 24))
+    assert mirror(rewritten, (3, 25, 24)).output_shape((8, 13, 12)) == (3, 25, 24)
 
 
 def test_ways_know_which_axis_has_the_channels():
