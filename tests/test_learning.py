@@ -82,6 +82,8 @@ def test_its_parameters_are_the_same_at_every_size(drawn, more):
 @given(chains_with_shapes(), st.integers(0, 5))
 @example((Chain(Identity(), Rearrange("a b -> b a"), MaxPool(1)), (1, 1)), 1)
 @example((Chain(Rearrange("c h w -> h w c"), MaxPool(2)), (3, 6, 6)), 2)
+@example((Chain(Rearrange("a b -> (a b)"), Flatten(1, -1)), (1, 1)), 1)
+@example((Chain(Rearrange("c h w -> (c h) w"), Flatten()), (2, 3, 4)), 1)
 def test_what_is_built_of_it_restores_every_size(drawn, more):
     chain, shape = drawn
     literal, model = (Autoencoder(chain, shape, literal=literal).eval() for literal in (True, False))

@@ -194,8 +194,8 @@ class Decoder(Steps):
         input_shape: `(C, *spatial)`, what goes into the encoder and shall come out here.
         output: a block to end with, such as `Sigmoid()` for pixels between 0 and 1.
         upsampling: how the mirrors of strided convolutions make sizes larger, as in `mirror`.
-        literal: whether it is the mirror as the shapes ask for it. `False` adds what makes a mirror learn: norms in
-            front of activations that have none, poolings taken back by layers that learn, and weights that start well.
+        literal: whether it is the mirror as the shapes ask for it. `False` adds what makes a mirror learn; see
+            `obverse.habits.learnable`.
         device: where the parameters are made.
         dtype: of the parameters.
 
@@ -348,9 +348,8 @@ class Autoencoder(nn.Module):
         upsampling: how the mirrors of strided convolutions make sizes larger: `"transpose"`, or `"resize"` or
             `"subpixel"`, which have no checkerboard. For a single block say it there, `Conv(..., upsampling="resize")`.
         literal: whether the decoder is the mirror and no more, which is so by default: a chain that is written out is
-            mirrored as it stands. Otherwise convolutions without a norm get one in front of their activation, poolings
-            are taken back by windows that learn, and weights start where they learn well; such mirrors learn better.
-            For a module, which was not made to be mirrored, that is the default.
+            mirrored as it stands. `False` adds what makes a mirror learn (see `obverse.habits.learnable`), and is the
+            default for a module, which was not made to be mirrored.
         device: where the parameters are made; `"meta"` allocates nothing.
         dtype: of the parameters.
 

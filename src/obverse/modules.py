@@ -430,8 +430,11 @@ class Unflatten(nn.Module):
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         lengths = self.unflattened_size
-        if size is not None:  # the channels do not depend on the size
-            told = (*lengths[: max(2 - self.dim, 0)], *size[max(self.dim - 2, 0) :])
+        if size is not None:  # of spatial axes; what is left are the channels, which may have been sizes further up
+            channels = lengths[: max(2 - self.dim, 0)]
+            if not torch.compiler.is_compiling():  # where a size that is left over would be compared
+                channels = (-1,) * len(channels)
+            told = (*channels, *size[max(self.dim - 2, 0) :])
             lengths = told[: len(lengths)]
         folded: Tensor = torch.unflatten(x, self.dim, lengths)
         return folded
